@@ -1,0 +1,61 @@
+"""What a run runs on: threads and device, and versions and hardware as flat names that a result file can hold."""
+
+import os
+import platform
+from importlib import metadata
+from pathlib import Path
+
+from gt_core.errors import InputError
+
+__all__ = ["hardware", "prepare", "versions"]
+
+
+def prepare(device: str, threads: int) -> None:
+    """Set the number of torch's CPU threads and make sure that the device is there.
+
+    Raises:
+        InputError: if the device is a GPU that this machine or this build of torch lacks.
+    """
+    import torch
+
+    if device.startswith("cuda"):
+        index = torch.device(device).index or 0
+        if index >= torch.cuda.device_count():
+            raise InputError(
+                f"device {device} is not there: torch sees {torch.cuda.device_count()} GPUs; use --device cpu"
+            )
+    torch.set_num_threads(threads)
+
+
+def versions(*packages: str) -> dict[str, str]:
+    """`{"version_python": …, "version_torch": …}` for Python, the libraries that decide numbers, and `packages`."""
+    names = ("torch", "numpy", "gt-core", *packages)
+    found = {f"version_{name.replace('-', '_')}": metadata.version(name) for name in names}
+    return {"version_python": platform.python_version(), **found}
+
+
+def hardware(device: str) -> dict[str, str | int]:
+    """`{"hardware_cpu": …, "hardware_cores": …, "hardware_device": …, "hardware_system": …}`."""
+    return {
+        "hardware_cpu": _cpu_model(),
+        "hardware_cores": os.cpu_count() or 1,
+        "hardware_device": _device_name(device),
+        "hardware_system": platform.platform(),
+    }
+
+
+def _cpu_model() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.processor() or platform.machine()
+    models = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
+    return models[0] if models else platform.machine()
+
+
+def _device_name(device: str) -> str:
+    if not device.startswith("cuda"):
+        return device
+    import torch
+
+    return torch.cuda.get_device_name(device)

@@ -1,0 +1,13 @@
+"""Markov games with a mediator: agents may hand their move to a mediator, who acts for all who did.
+
+The system follows "Mediated Multi-Agent Reinforcement Learning" (arXiv 2306.08419, AAMAS 2023).  Where to look:
+
+- `games`: the games as batched tensor environments, one per file.
+- `pettingzoo`, `two_phase`: a ParallelEnv face for each of them, a mediator around anybody's game, and as an agent.
+- `coalitions`, `commitment`: who committed, and for how long.
+- `exact`, `one_step`: expected payoffs of one-step games, exactly and differentiably.
+- `equilibria`, `closed_forms`: what the best mediator can reach, by linear programming and by formula.
+- `constraints`, `networks`, `train`: agents and mediator learnt in one-step games with exact gradients.
+- `audit`: what a learnt mediator is worth, and who would deviate.
+- `cli`: the commands.
+"""

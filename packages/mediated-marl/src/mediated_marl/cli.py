@@ -1,0 +1,81 @@
+"""The commands.  Heavy imports are inside the functions, so that `--help` answers at once."""
+
+import dataclasses
+import json
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any
+
+import tyro
+from gt_core.cli import command, parse_training
+from rich.console import Console
+from rich.table import Table
+
+from mediated_marl.config import DEFAULT_PRESET, PRESETS
+
+__all__ = ["audit", "train"]
+
+
+@command
+def train() -> None:
+    """`mediated-marl-train`: learn agents and their mediator in a one-step game, and audit them exactly."""
+    description = "Learn agents that may commit, and the mediator they commit to, with exact gradients."
+    config, resume = parse_training(PRESETS, DEFAULT_PRESET, "mediated-marl-train", description)
+    from gt_core.environment import prepare
+    from gt_core.run import Run
+
+    from mediated_marl.report import audit_run
+    from mediated_marl.train import build_game
+    from mediated_marl.train import train as learn
+
+    prepare(config.device, config.threads)
+    build_game(config)  # refuses what is no game before anything is written
+    shown = {"reward": "train/reward", "commitment": "train/commitment"}
+    run = Run(config, resume=resume, packages=("mediated-marl",), shown=shown)
+    if run.result is None:
+        learn(run, config)
+        run.finish(audit_run(run.directory))
+    Console().print(result_table(run.result or {}), str(run.directory), sep="\n", highlight=False)
+
+
+@dataclasses.dataclass(frozen=True)
+class AuditOptions:
+    """Audit a finished run exactly: which constraints hold, and what the best deviation would gain."""
+
+    run: Annotated[Path, tyro.conf.Positional]
+    """Directory of a finished run."""
+    json: bool = False
+    """Print one JSON object and nothing else."""
+
+
+@command
+def audit() -> None:
+    """`mediated-marl-audit`: the exact audit of a finished run."""
+    options = tyro.cli(AuditOptions, prog="mediated-marl-audit", config=(tyro.conf.FlagCreatePairsOff,))
+    from gt_core.environment import prepare
+
+    from mediated_marl.report import audit_run
+
+    prepare("cpu", 1)
+    figures = audit_run(options.run)
+    if options.json:
+        sys.stdout.write(json.dumps(figures) + "\n")
+    else:
+        Console().print(result_table(figures))
+
+
+def result_table(result: Mapping[str, Any]) -> Table:
+    """The figures of a result, one per line."""
+    table = Table("figure", "value")
+    for name, value in result.items():
+        if not name.startswith(("version_", "hardware_")):
+            table.add_row(name, readable(value))
+    return table
+
+
+def readable(value: object) -> str:
+    """A figure, or a list of them, in four digits."""
+    if isinstance(value, list):
+        return " ".join(readable(entry) for entry in value)
+    return f"{value:.4g}" if isinstance(value, float) else str(value)

@@ -1,0 +1,68 @@
+"""The three networks by name, in the shape that the paper uses for a setting."""
+
+from typing import Literal, get_args
+
+import torch
+from gt_core.errors import InputError
+
+from regretformer.networks import equivariantnet, regretformer, regretnet
+from regretformer.networks.network import AuctionNetwork, Support
+
+__all__ = ["NetName", "ToldApart", "build"]
+
+NetName = Literal["regretformer", "equivariantnet", "regretnet"]
+ToldApart = Literal["none", "bidders", "items", "both"]
+"""What positional encodings tell apart; where there is one bidder or one item only, there is nothing to encode."""
+
+
+def build(
+    net: NetName,
+    bidders: int,
+    items: int,
+    *,
+    seed: int,
+    support: Support | None = None,
+    told_apart: ToldApart = "none",
+) -> AuctionNetwork:
+    """An untrained network with the published shape and initialisation, on the CPU.
+
+    RegretNet starts with Xavier-uniform weights and zero biases, the others with PyTorch's defaults.
+
+    Args:
+        net: which one.
+        bidders: n; the shape follows from n and m.
+        items: m.
+        seed: of the initial weights; no random state outside is read or changed.
+        support: smallest and largest bids, each a number, [m] or [n, m], by which the network normalises what it sees.
+        told_apart: whether the first n bidders, the first m items or both are encoded by position.
+
+    Raises:
+        InputError: if there is no such network, n or m is below 1, or a RegretNet is to encode positions.
+    """
+    if net not in get_args(NetName):
+        raise InputError(f"net must be one of {', '.join(get_args(NetName))}; got {net!r}")
+    if min(bidders, items) < 1:
+        raise InputError(f"a network needs at least 1 bidder and 1 item, got {bidders}x{items}")
+    positions = _lengths(bidders, items, told_apart)
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(seed)  # nn.Linear takes no generator
+        if net == "regretformer":
+            shape = regretformer.published_shape(bidders, items)
+            return regretformer.RegretFormer(shape, support=support, positions=positions)
+        if net == "equivariantnet":
+            layers = equivariantnet.published_layers(bidders, items)
+            return equivariantnet.EquivariantNet(layers, support=support, positions=positions)
+        if told_apart != "none":
+            raise InputError(f"regretnet tells everybody apart by itself; told_apart must be none, not {told_apart!r}")
+        layers = regretnet.published_layers(bidders, items)
+        return regretnet.RegretNet(bidders, items, layers, support=support)
+
+
+def _lengths(bidders: int, items: int, told_apart: ToldApart) -> tuple[int, int]:
+    """How many bidders and items are encoded; as published, none where there is only one."""
+    if told_apart not in get_args(ToldApart):
+        raise InputError(f"told_apart must be one of {', '.join(get_args(ToldApart))}; got {told_apart!r}")
+    return (
+        bidders if bidders > 1 and told_apart in ("bidders", "both") else 0,
+        items if items > 1 and told_apart in ("items", "both") else 0,
+    )

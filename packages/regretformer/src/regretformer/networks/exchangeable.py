@@ -1,0 +1,114 @@
+"""What EquivariantNet and RegretFormer share: layers that commute with permutations of bidders and of items.
+
+None of their parameters depends on the number of bidders or items. Where bidders or items are not interchangeable,
+positional encodings tell them apart.
+"""
+
+import math
+
+import torch
+from gt_core.errors import InputError
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from regretformer.networks.masks import Presence, mean_over_bidders, mean_over_items
+
+__all__ = ["Exchangeable", "Positions", "sell", "sinusoids"]
+
+
+class Exchangeable(nn.Module):
+    """Linear layer on [B, n, m, c] that commutes with permutations of bidders and of items (Hartford et al. 2018).
+
+    Each entry sees itself and the means over bidders, over items and over both; only its own weight has a bias.
+
+    Args:
+        inputs: channels that come in.
+        outputs: channels that go out.
+    """
+
+    def __init__(self, inputs: int, outputs: int) -> None:
+        super().__init__()
+        self.own = nn.Linear(inputs, outputs)
+        self.over_bidders = nn.Linear(inputs, outputs, bias=False)
+        self.over_items = nn.Linear(inputs, outputs, bias=False)
+        self.over_both = nn.Linear(inputs, outputs, bias=False)
+
+    def forward(self, x: Tensor, mask: Presence | None = None) -> Tensor:
+        """[B, n, m, inputs] to [B, n, m, outputs]."""
+        of_item, of_bidder = mean_over_bidders(x, mask), mean_over_items(x, mask)
+        overall = mean_over_bidders(of_bidder, mask)
+        if self.own.in_features == 1:  # one product of four columns is faster than four sums of outer products
+            columns = torch.cat([x, of_item.expand_as(x), of_bidder.expand_as(x), overall.expand_as(x)], dim=-1)
+            return F.linear(columns, torch.cat(self.weights, dim=1), self.own.bias)
+        small: Tensor = self.over_items(of_bidder) + self.over_both(overall)
+        return self.own(x).add_(self.over_bidders(of_item)).add_(small)  # type: ignore[no-any-return]
+
+    @property
+    def weights(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Weights of the entry and of its means over bidders, items and both, each [outputs, inputs]."""
+        return self.own.weight, self.over_bidders.weight, self.over_items.weight, self.over_both.weight
+
+
+class Positions(nn.Module):
+    """Sinusoidal encodings that tell bidders and items apart, added to [B, n, m, c].
+
+    Args:
+        channels: c, an even number.
+        bidders: how many bidders to tell apart; 0 treats them alike.
+        items: how many items to tell apart; 0 treats them alike.
+    """
+
+    def __init__(self, channels: int, bidders: int, items: int) -> None:
+        super().__init__()
+        self.bidders: Tensor | None
+        self.items: Tensor | None
+        self.register_buffer("bidders", sinusoids(bidders, channels).unsqueeze(1) if bidders else None)
+        self.register_buffer("items", sinusoids(items, channels).unsqueeze(0) if items else None)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[B, n, m, c] to [B, n, m, c].
+
+        Raises:
+            InputError: if there are more bidders or items than the network can tell apart.
+        """
+        _, bidders, items, _ = x.shape
+        if self.bidders is not None:
+            x = x + _first(self.bidders, 0, bidders, "bidders")
+        return x if self.items is None else x + _first(self.items, 1, items, "items")
+
+
+def _first(encodings: Tensor, axis: int, count: int, who: str) -> Tensor:
+    if count > encodings.shape[axis]:
+        raise InputError(
+            f"this network tells {encodings.shape[axis]} {who} apart by position, got {count}; "
+            f"train one for {count}, or one without positions"
+        )
+    return encodings.narrow(axis, 0, count)
+
+
+def sinusoids(length: int, channels: int) -> Tensor:
+    """Encodings of the positions 0 .. length - 1, [length, channels].
+
+    Channel 2k holds sin(t / 10000^(2k / channels)) and channel 2k + 1 the cosine (Vaswani et al. 2017, section 3.5).
+    """
+    if channels % 2:
+        raise InputError(f"positional encodings need an even number of channels, got {channels}")
+    rates = torch.exp(-math.log(10_000) / channels * torch.arange(0, channels, 2))
+    angles = torch.arange(length).unsqueeze(1) * rates
+    return torch.stack([angles.sin(), angles.cos()], dim=-1).flatten(1)
+
+
+def sell(logits: Tensor, mask: Presence | None = None) -> Tensor:
+    """Allocation from logits, both [B, n, m]: for each item a softmax over the bidders and "unsold".
+
+    The logit of leaving an item unsold is minus the sum of its bidders' logits, as published; with one bidder the
+    allocation is then sigmoid(2 logit).
+    """
+    if mask is None:
+        if logits.shape[1] == 1:
+            return torch.sigmoid(2 * logits)
+        return torch.softmax(torch.cat([logits, -logits.sum(1, keepdim=True)], dim=1), dim=1)[:, :-1]
+    absent = ~mask.bidders.unsqueeze(2)
+    unsold = -logits.masked_fill(absent, 0.0).sum(1, keepdim=True)
+    bidding = logits.masked_fill(absent, -math.inf)
+    return torch.softmax(torch.cat([bidding, unsold], dim=1), dim=1)[:, :-1] * mask.items.unsqueeze(1)

@@ -1,0 +1,131 @@
+"""What a run ends with: its evaluation, its pictures and its table."""
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+from gt_core.checkpoint import load_checkpoint
+from gt_core.config import read_config
+from gt_core.errors import CheckpointError, RunError
+from rich.table import Table
+
+from regretformer.config import DEFAULT_PRESET, PRESETS, Attack, TrainConfig
+from regretformer.evaluate import EvaluationConfig, evaluate, resolve_attack
+from regretformer.networks.regretformer import RegretFormer, published_shape
+from regretformer.oracles import known_optimum
+from regretformer.plots import plot_allocation, plot_learning_curve, plot_multiplier, read_metrics
+from regretformer.valuations import UniformValuations
+
+__all__ = ["default_evaluation", "draw_run", "evaluate_run", "load_config", "load_network", "result_table"]
+
+_PROTOCOL_VALUATIONS = 1000
+
+
+def load_config(directory: Path) -> TrainConfig:
+    """The config of the run in `directory`.
+
+    Raises:
+        RunError: if it holds no run.
+    """
+    file = directory / "config.json"
+    if not file.is_file():
+        raise RunError(f"{directory} holds no run: there is no {file}")
+    return read_config(PRESETS[DEFAULT_PRESET], file)
+
+
+def load_network(directory: Path) -> RegretFormer:
+    """The trained network of the finished run in `directory`.
+
+    Raises:
+        RunError: if the run is not finished.
+        CheckpointError: if the model is damaged, or of another network than the config says.
+    """
+    auction = load_config(directory).auction
+    model = directory / "model"
+    if not model.is_dir():
+        raise RunError(f"{directory} holds no trained model yet; finish it with regretformer-train --resume")
+    network = RegretFormer(published_shape(auction.bidders, auction.items))
+    try:
+        network.load_state_dict(load_checkpoint(model))
+    except RuntimeError as error:
+        raise CheckpointError(f"{model} is no RegretFormer for {auction.name}: {error}") from error
+    return network
+
+
+def default_evaluation(config: TrainConfig, attack: Attack = "auto", seed: int = 0) -> EvaluationConfig:
+    """How a run is evaluated unless told otherwise."""
+    count, attack = config.evaluation_valuations, resolve_attack(attack, config.auction)
+    return EvaluationConfig(
+        attack=attack,
+        valuations=count if attack == "grid" else max(2, count // 10),
+        revenue_valuations=100 * count,
+        seed=seed,
+    )
+
+
+def evaluate_run(directory: Path, evaluation: EvaluationConfig) -> dict[str, Any]:
+    """The evaluation of the run in `directory` as one flat object.
+
+    The published protocol's figures stand beside the honest ones, and the exact optimum where one is known.
+    """
+    config = load_config(directory)
+    network, valuations = load_network(directory), UniformValuations(config.auction)
+    optimum = known_optimum(config.setting)
+    figures = evaluate(network, valuations, evaluation)
+    as_published = dataclasses.replace(
+        evaluation, attack="protocol", valuations=min(evaluation.valuations, _PROTOCOL_VALUATIONS)
+    )
+    protocol = evaluate(network, valuations, as_published)
+    return {
+        "setting": config.setting,
+        "net": config.net,
+        "preset": config.preset,
+        **figures,
+        "regret_budget": config.regret_budget,
+        "regret_over_budget": figures["regret_sum_over_revenue"] / config.regret_budget,
+        "protocol_regret_mean": protocol["regret_mean"],
+        "protocol_regret_sum_over_revenue": protocol["regret_sum_over_revenue"],
+        "protocol_n_valuations": protocol["n_valuations"],
+        "optimal_revenue": None if optimum is None else optimum.revenue,
+    }
+
+
+def draw_run(directory: Path) -> None:
+    """Write the pictures of the run in `directory` to its `plots/`."""
+    config, plots = load_config(directory), directory / "plots"
+    optimum, metrics = known_optimum(config.setting), read_metrics(directory)
+    plot_learning_curve(plots / "learning_curve.png", metrics, optimum)
+    plot_multiplier(plots / "multiplier.png", metrics)
+    if (config.auction.bidders, config.auction.items) == (1, 2):
+        network, valuations = load_network(directory), UniformValuations(config.auction)
+        plot_allocation(plots / "allocation.png", network, valuations, optimum, f"RegretFormer, {config.setting}")
+
+
+def result_table(result: dict[str, Any]) -> Table:
+    """The figures a person looks at first."""
+    table = Table("", "", "95 % interval", "measured on", title=f"{result['net']} · {result['setting']}")
+    low, high = result["revenue_ci"]
+    table.add_row(
+        "revenue",
+        f"{result['revenue']:.4f}",
+        f"{low:.4f} to {high:.4f}",
+        f"{result['n_revenue_valuations']:,} profiles",
+    )
+    if result["optimal_revenue"] is not None:
+        table.add_row("optimal revenue", f"{result['optimal_revenue']:.4f}", "", "exact, at no regret")
+    low, high = result["regret_sum_over_revenue_ci"]
+    table.add_row(
+        "regret / revenue",
+        f"{result['regret_sum_over_revenue']:.6f}",
+        f"{low:.6f} to {high:.6f}",
+        f"{result['n_valuations']:,} profiles, {result['attack']}",
+    )
+    table.add_row("… / budget", f"{result['regret_over_budget']:.3f}", "", f"budget {result['regret_budget']:g}")
+    table.add_row("largest regret", f"{result['regret_max']:.6f}", "", "one bidder, one profile")
+    table.add_row(
+        "regret / revenue",
+        f"{result['protocol_regret_sum_over_revenue']:.6f}",
+        "",
+        f"{result['protocol_n_valuations']:,} profiles, protocol",
+    )
+    return table

@@ -1,0 +1,70 @@
+"""An auction setting: how many bidders, how many items, and where valuations may lie.
+
+Settings are written as in the paper: `2x3` is two bidders and three items with values in [0, 1]. `416x47` is the
+paper's asymmetric setting: one bidder whose values lie in [4, 16] for the first item and in [4, 7] for the second.
+"""
+
+import dataclasses
+import math
+import re
+from collections.abc import Sequence
+
+from gt_core.errors import InputError
+
+__all__ = ["Setting", "parse_setting"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Setting:
+    """Bidders, items and the box that holds every bidder's values.
+
+    Raises:
+        InputError: if there are no bidders or items, or the box is empty, infinite or of another number of items.
+    """
+
+    name: str
+    """As the user writes it."""
+    bidders: int
+    """How many bidders, n."""
+    items: int
+    """How many items, m."""
+    low: tuple[float, ...]
+    """Smallest value of each item to any bidder, length m."""
+    high: tuple[float, ...]
+    """Largest value of each item to any bidder, length m."""
+
+    def __post_init__(self) -> None:
+        if min(self.bidders, self.items) < 1:
+            raise InputError(f"bidders and items must be at least 1, got {self.bidders} and {self.items}")
+        if not len(self.low) == len(self.high) == self.items:
+            raise InputError(f"low and high need one number per item, {self.items}, got {self.low} and {self.high}")
+        for item, (low, high) in enumerate(zip(self.low, self.high, strict=True), start=1):
+            if not -math.inf < low < high < math.inf:
+                raise InputError(f"values of item {item} must lie between finite low < high, got {low} and {high}")
+
+    def within(self, low: Sequence[float], high: Sequence[float]) -> "Setting":
+        """This setting with another box; a single number holds for all items.
+
+        Raises:
+            InputError: if the box is refused by the setting.
+        """
+        lows, highs = (tuple(map(float, side)) * (self.items if len(side) == 1 else 1) for side in (low, high))
+        return dataclasses.replace(self, low=lows, high=highs)
+
+
+_NAMED = {"416x47": Setting("416x47", 1, 2, (4.0, 4.0), (16.0, 7.0))}
+
+
+def parse_setting(name: str) -> Setting:
+    """The setting called `name`.
+
+    Raises:
+        InputError: if it is not of the form NxM with N, M at least 1.
+    """
+    if name in _NAMED:
+        return _NAMED[name]
+    match = re.fullmatch(r"(\d+)x(\d+)", name)
+    if match is None or min(int(size) for size in match.groups()) < 1:
+        raise InputError(f"setting must be BIDDERSxITEMS with both at least 1, such as 2x3; got {name!r}")
+    bidders, items = (int(size) for size in match.groups())
+    return Setting(name, bidders, items, (0.0,) * items, (1.0,) * items)

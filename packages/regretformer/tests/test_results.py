@@ -1,0 +1,36 @@
+"""What is committed under results/, and the README that quotes it."""
+
+import importlib.util
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from gt_core.seeding import Streams
+
+from regretformer.evaluate import measure_revenue
+from regretformer.report import load_config, load_network
+from regretformer.valuations import UniformValuations
+
+PACKAGE = Path(__file__).parents[1]
+RUNS = sorted(path.parent for path in PACKAGE.glob("results/*/seed*/result.json"))
+
+
+def test_readme_quotes_the_committed_results() -> None:
+    spec = importlib.util.spec_from_file_location("table", PACKAGE / "results" / "table.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    readme = (PACKAGE / "README.md").read_text()
+    assert module.updated(readme) == readme, "run results/table.py --write"
+
+
+@pytest.mark.parametrize("run", RUNS, ids=lambda run: f"{run.parent.name}-{run.name}")
+def test_committed_model_earns_what_its_result_says(run: Path) -> None:
+    result = json.loads((run / "result.json").read_text())
+    valuations = UniformValuations(load_config(run).auction)
+    with torch.no_grad():
+        revenue, error = measure_revenue(load_network(run), valuations, 20_000, Streams(1))
+    assert revenue == pytest.approx(result["revenue"], abs=5 * error)
+    assert result["regret_sum_over_revenue"] <= result["regret_budget"]

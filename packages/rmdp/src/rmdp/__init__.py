@@ -1,0 +1,1 @@
+"""Personalised reinforcement learning with a budget of policies: n users served by k representatives."""

@@ -1,0 +1,1 @@
+"""One algorithm per file, each read top to bottom."""

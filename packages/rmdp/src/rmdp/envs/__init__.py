@@ -1,0 +1,1 @@
+"""Batched environments: one small contract (`rmdp.envs.batch`) and three ways to fulfil it."""

@@ -1,0 +1,210 @@
+"""k policies in one network, their critics, and the statistics that normalise observations.
+
+All k policies (and critics) are stacked along the leading dimension of their parameters and evaluated by one batched
+matrix product; representative j sees its own rows of the input (k, batch, D). With `trunk="shared"` the hidden layers
+are one set of weights for all, with a head each; with `trunk="own"` the policies share nothing, so one user's gradient
+never moves another's policy.
+
+- Box actions: a normal distribution around the mean in units where the bounds are -1 and 1, the mean squashed by tanh,
+  with a trained standard deviation per policy and action. Samples beyond the bounds act as the bounds do, and their
+  probability is that of the sample. Unbounded actions are neither squashed nor scaled.
+- Discrete actions: a categorical distribution.
+- The critic of representative j estimates the returns of *all* n users under policy j.
+
+Observation statistics are shared by all representatives: they move in one process, in the same units, and k times the
+data makes the statistics k times as sure.
+"""
+
+import math
+from itertools import pairwise
+from typing import Literal
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from rmdp.envs.batch import Actions, DiscreteActions, Floats
+
+__all__ = ["Critics", "ObservationMoments", "Policies", "Trunk"]
+
+Trunk = Literal["own", "shared"]
+_CLIP = 5.0
+
+
+class StackedLinear(nn.Module):
+    """`stack` affine maps side by side; one map serves any number of rows when `stack` is 1.
+
+    Args:
+        stack: How many maps.
+        inputs: Size of the input.
+        outputs: Size of the output.
+        gain: Scale of the orthogonal initialisation.
+        generator: Draws the initial weights.
+    """
+
+    def __init__(self, stack: int, inputs: int, outputs: int, gain: float, generator: torch.Generator) -> None:
+        super().__init__()
+        weights = [nn.init.orthogonal_(torch.empty(outputs, inputs), gain, generator).T for _ in range(stack)]
+        self.weight = nn.Parameter(torch.stack(weights).contiguous())
+        self.bias = nn.Parameter(torch.zeros(stack, 1, outputs))
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        """(k, batch, inputs) to (k, batch, outputs)."""
+        k = len(inputs)
+        return torch.baddbmm(self.bias.expand(k, -1, -1), inputs, self.weight.expand(k, -1, -1))
+
+
+def _mlp(stacks: tuple[int, int], sizes: tuple[int, ...], gain: float, generator: torch.Generator) -> nn.Sequential:
+    """Hidden tanh layers, `stacks[0]` of each, and `stacks[1]` linear heads whose weights have this gain."""
+    layers: list[nn.Module] = []
+    for inputs, outputs in pairwise(sizes[:-1]):
+        layers += [StackedLinear(stacks[0], inputs, outputs, math.sqrt(2.0), generator), nn.Tanh()]
+    return nn.Sequential(*layers, StackedLinear(stacks[1], sizes[-2], sizes[-1], gain, generator))
+
+
+class Policies(nn.Module):
+    """k stochastic policies.
+
+    Args:
+        k: How many.
+        observation_size: D.
+        actions: The action space.
+        hidden: Sizes of the hidden layers.
+        trunk: Whether hidden layers are shared.
+        sigma: Initial standard deviation of Box actions, in units of half the range.
+        generator: Draws the initial weights.
+    """
+
+    low: Tensor
+    high: Tensor
+
+    def __init__(
+        self,
+        k: int,
+        observation_size: int,
+        actions: Actions,
+        *,
+        hidden: tuple[int, ...],
+        trunk: Trunk,
+        sigma: float,
+        generator: torch.Generator,
+    ) -> None:
+        super().__init__()
+        self.discrete = isinstance(actions, DiscreteActions)
+        outputs = actions.count if isinstance(actions, DiscreteActions) else actions.size
+        self.net = _mlp((k if trunk == "own" else 1, k), (observation_size, *hidden, outputs), 0.01, generator)
+        if not isinstance(actions, DiscreteActions):
+            self.log_sigma = nn.Parameter(torch.full((k, 1, outputs), math.log(sigma)))
+            self.register_buffer("low", torch.as_tensor(np.asarray(actions.low, dtype=np.float32)))
+            self.register_buffer("high", torch.as_tensor(np.asarray(actions.high, dtype=np.float32)))
+            self.bounded = bool((self.low.isfinite() & self.high.isfinite()).all())
+
+    def act(self, observation: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        """Draw actions.
+
+        Args:
+            observation: Normalised observations, (k, batch, D).
+            generator: Source of the draws.
+
+        Returns:
+            Actions in the policy's units, (k, batch, A) or (k, batch), and their log-probabilities, (k, batch).
+        """
+        parameters = self._head(observation)
+        if self.discrete:
+            flat = parameters.softmax(-1).flatten(0, 1)
+            action = torch.multinomial(flat, 1, generator=generator).view(parameters.shape[:-1])
+        else:
+            noise = torch.randn(parameters.shape, generator=generator, device=parameters.device)
+            action = parameters + self.log_sigma.exp() * noise
+        return action, self._log_probability(parameters, action)
+
+    def mode(self, observation: Tensor) -> Tensor:
+        """The most probable actions for observations (k, batch, D)."""
+        parameters = self._head(observation)
+        return parameters.argmax(-1) if self.discrete else parameters
+
+    def judge(self, observation: Tensor, action: Tensor) -> tuple[Tensor, Tensor]:
+        """Log-probabilities of actions, (k, batch), and the entropy of the distributions, (k,) or (k, batch)."""
+        parameters = self._head(observation)
+        return self._log_probability(parameters, action), self._entropy(parameters)
+
+    def to_environment(self, action: Tensor) -> Tensor:
+        """Actions in the environment's units."""
+        if self.discrete:
+            return action
+        if not self.bounded:
+            return torch.minimum(torch.maximum(action, self.low), self.high)
+        return self.low + (action.clamp(-1.0, 1.0) + 1.0) / 2.0 * (self.high - self.low)
+
+    def _head(self, observation: Tensor) -> Tensor:
+        output: Tensor = self.net(observation)
+        return torch.tanh(output) if not self.discrete and self.bounded else output
+
+    def _log_probability(self, parameters: Tensor, action: Tensor) -> Tensor:
+        if self.discrete:
+            return parameters.log_softmax(-1).gather(-1, action.unsqueeze(-1)).squeeze(-1)
+        standard = (action - parameters) * (-self.log_sigma).exp()
+        return -(0.5 * standard.square() + self.log_sigma + 0.5 * math.log(2 * math.pi)).sum(-1)
+
+    def _entropy(self, parameters: Tensor) -> Tensor:
+        if self.discrete:
+            log_probabilities = parameters.log_softmax(-1)
+            return -(log_probabilities.exp() * log_probabilities).sum(-1)
+        return (self.log_sigma + 0.5 * math.log(2 * math.pi * math.e)).sum((1, 2))
+
+
+class Critics(nn.Module):
+    """For each of k representatives, the values of all n users.
+
+    Args:
+        k: How many representatives.
+        observation_size: D.
+        n: How many users.
+        hidden: Sizes of the hidden layers.
+        generator: Draws the initial weights.
+    """
+
+    def __init__(
+        self, k: int, observation_size: int, n: int, *, hidden: tuple[int, ...], generator: torch.Generator
+    ) -> None:
+        super().__init__()
+        self.net = _mlp((k, k), (observation_size, *hidden, n), 1.0, generator)
+
+    def forward(self, observation: Tensor) -> Tensor:
+        """Values (k, batch, n) of normalised observations (k, batch, D)."""
+        values: Tensor = self.net(observation)
+        return values
+
+
+class ObservationMoments(nn.Module):
+    """Mean and variance of all raw observations so far, merged batch by batch (Chan, Golub and LeVeque 1983).
+
+    Args:
+        observation_size: D.
+    """
+
+    count: Tensor
+    mean: Tensor
+    square: Tensor
+
+    def __init__(self, observation_size: int) -> None:
+        super().__init__()
+        self.register_buffer("count", torch.zeros((), dtype=torch.float64))
+        self.register_buffer("mean", torch.zeros(observation_size, dtype=torch.float64))
+        self.register_buffer("square", torch.zeros(observation_size, dtype=torch.float64))
+
+    def observe(self, observations: Floats) -> None:
+        """Take raw observations (..., D) into account."""
+        batch = torch.as_tensor(observations, dtype=torch.float64).reshape(-1, len(self.mean)).to(self.mean.device)
+        delta, total = batch.mean(0) - self.mean, self.count + len(batch)
+        self.square += (batch - batch.mean(0)).square().sum(0) + delta.square() * self.count * len(batch) / total
+        self.mean += delta * len(batch) / total
+        self.count.copy_(total)
+
+    def normalise(self, observations: Floats) -> Tensor:
+        """Raw observations (..., D) to mean 0 and variance 1, within 5 standard deviations; as they are at first."""
+        raw = torch.as_tensor(observations, dtype=torch.float32).to(self.mean.device)
+        if self.count == 0:
+            return raw
+        deviation = (self.square / self.count + 1e-8).sqrt()
+        return ((raw - self.mean.float()) / deviation.float()).clamp(-_CLIP, _CLIP)

@@ -1,0 +1,103 @@
+"""Collecting experience: k stacked policies act in k x M copies of an environment.
+
+Copies j M, ..., (j + 1) M - 1 belong to representative j. Episodes run on over the end of a segment of T steps. Where
+the environment's clock can be set, copies start at evenly spread phases of the time limit: otherwise all episodes of an
+environment that only ends by its time limit would end at the same step, and the count of ended episodes would come in
+bursts.
+"""
+
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from rmdp.envs.batch import BatchEnv, Floats, Step, Transition
+from rmdp.policies import ObservationMoments, Policies
+
+__all__ = ["Segment", "by_representative", "collect", "stagger"]
+
+
+class Segment(NamedTuple):
+    """T steps of B copies.
+
+    Attributes:
+        transition: What the users see, leading dimensions (T, B).
+        normalised: Normalised observations, (T, B, D).
+        action: Actions in the policies' units, (T, B, A) or (T, B).
+        log_probability: Their log-probabilities, (T, B).
+        observation: Where the copies stand at the end, (B, D).
+    """
+
+    transition: Transition
+    normalised: Tensor
+    action: Tensor
+    log_probability: Tensor
+    observation: Floats
+
+    @property
+    def ended(self) -> NDArray[np.bool_]:
+        """Whether the episode ended with the step, for whatever reason, (T, B)."""
+        return np.asarray(self.transition.terminated | self.transition.truncated)
+
+
+def stagger(env: BatchEnv, k: int) -> None:
+    """Spread the phases of the time limit over each representative's copies, where the clock can be set."""
+    elapsed: NDArray[np.int64] | None = getattr(env, "elapsed", None)
+    if elapsed is not None and env.horizon is not None:
+        each = env.copies // k
+        elapsed[:] = np.tile(np.arange(each) * env.horizon // each, k)
+
+
+@torch.no_grad()
+def collect(
+    env: BatchEnv,
+    observation: Floats,
+    policies: Policies,
+    moments: ObservationMoments,
+    k: int,
+    steps: int,
+    generator: torch.Generator,
+) -> Segment:
+    """Let the policies act.
+
+    Args:
+        env: B = k M copies.
+        observation: Where they stand, (B, D).
+        policies: k of them.
+        moments: Normalise what they see.
+        k: How many policies.
+        steps: T.
+        generator: Draws the actions.
+    """
+    seen: list[tuple[Floats, NDArray[Any], Step]] = []
+    drawn: list[tuple[Tensor, Tensor, Tensor]] = []
+    for _ in range(steps):
+        view = moments.normalise(observation)
+        action, log_probability = policies.act(view.view(k, -1, view.shape[-1]), generator)
+        played = policies.to_environment(action).flatten(0, 1).cpu().numpy()
+        step = env.step(played)
+        seen.append((observation, played, step))
+        drawn.append((view, action.flatten(0, 1), log_probability.flatten(0, 1)))
+        observation = step.observation
+    normalised, actions, log_probabilities = (torch.stack(rows) for rows in zip(*drawn, strict=True))
+    return Segment(_transition(seen), normalised, actions, log_probabilities, observation)
+
+
+def by_representative(rows: Tensor, k: int) -> Tensor:
+    """Samples (T, k M, ...) sorted by representative, (k, T M, ...)."""
+    split = rows.reshape(len(rows), k, -1, *rows.shape[2:])
+    return split.transpose(0, 1).flatten(1, 2)
+
+
+def _transition(seen: list[tuple[Floats, NDArray[Any], Step]]) -> Transition:
+    steps = [step for _, _, step in seen]
+    return Transition(
+        np.array([observation for observation, _, _ in seen]),
+        np.array([played for _, played, _ in seen]),
+        np.array([step.final_observation for step in steps]),
+        np.array([step.terminated for step in steps]),
+        np.array([step.truncated for step in steps]),
+        {key: np.array([step.info[key] for step in steps]) for key in steps[0].info},
+    )

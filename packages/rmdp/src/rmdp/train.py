@@ -1,0 +1,109 @@
+"""From a config to a trained model on disk, and from there to its figures.
+
+The model is what evaluation and deployment need: the policies, the moments that normalise their observations, and the
+assignment of the users. Users are assigned for good on deterministic episodes, since exploration noise would judge
+policies by what they will not do; figures come from other episodes.
+"""
+
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from gt_core.checkpoint import load_checkpoint, save_checkpoint
+from gt_core.config import read_config
+from gt_core.errors import RunError
+from gt_core.run import Run
+from gt_core.seeding import Streams
+
+from rmdp.algorithms.em import EM
+from rmdp.assignment import Assignment, greedy_assignment
+from rmdp.config import TrainConfig
+from rmdp.envs.batch import Floats
+from rmdp.evaluate import deterministic_returns, welfare_figures
+from rmdp.policies import ObservationMoments, Policies
+from rmdp.population import Population
+from rmdp.setup import build_ceiling, build_env, build_networks, build_population
+
+__all__ = ["Model", "evaluate_model", "load_model", "train"]
+
+
+class Model(NamedTuple):
+    """Trained policies and who is served by which."""
+
+    config: TrainConfig
+    population: Population
+    policies: Policies
+    moments: ObservationMoments
+    assignment: Assignment
+
+
+def train(run: Run, config: TrainConfig) -> Model:
+    """Train to the end, from the run's newest checkpoint if it has one; leave the model in the run's directory."""
+    algorithm = EM(config)
+    saved = run.restore()
+    if saved is not None:
+        algorithm.load_state_dict(saved)
+    with run:
+        for step in run.steps(algorithm.step, config.iterations, algorithm.state_dict):
+            run.log(step + 1, algorithm.iterate())
+    algorithm.env.close()
+    model = Model(config, algorithm.population, algorithm.policies, algorithm.moments, algorithm.assignment)
+    values = _returns(model, Streams(config.seed).numpy("final assignment"), config.evaluation_episodes)
+    model = model._replace(assignment=greedy_assignment(values, model.assignment))
+    if not (run.directory / "model").exists():
+        save_checkpoint(run.directory / "model", _state(model))
+    return model
+
+
+def load_model(directory: Path) -> Model:
+    """The model of a finished run.
+
+    Raises:
+        RunError: There is no run, or it is not finished.
+        CheckpointError: The model's files were altered.
+    """
+    if not (directory / "model").is_dir():
+        raise RunError(f"{directory} holds no model; is it a run, and finished?")
+    config = read_config(TrainConfig(), directory / "config.json")
+    population = build_population(config)
+    env = build_env(config, 1, np.random.default_rng(0))
+    policies, _, moments = build_networks(config, env, population.n, Streams(config.seed))
+    env.close()
+    state = load_checkpoint(directory / "model")
+    policies.load_state_dict(state["policies"])
+    moments.load_state_dict(state["moments"])
+    return Model(config, population, policies, moments, state["assignment"].numpy())
+
+
+def evaluate_model(model: Model, seed: int = 0, episodes: int = 0) -> dict[str, Any]:
+    """Flat figures of a model on fresh deterministic episodes.
+
+    Args:
+        model: What to judge.
+        seed: Of the episodes.
+        episodes: Per representative; 0 takes the config's number.
+    """
+    config = model.config
+    values = _returns(model, Streams(seed).numpy("evaluation"), episodes or config.evaluation_episodes)
+    figures = welfare_figures(values, model.assignment)
+    ceiling = build_ceiling(config, model.population)
+    if ceiling is not None:
+        figures |= {"ceiling": ceiling, "share_of_ceiling": figures["welfare"] / ceiling}
+    return {"env": config.env, "k": config.k, "n": model.population.n, "algorithm": config.algorithm} | figures
+
+
+def _returns(model: Model, generator: np.random.Generator, episodes: int) -> Floats:
+    config = model.config
+    env = build_env(config, episodes, generator)
+    values = deterministic_returns(env, model.policies, model.moments, model.population, config.k)
+    env.close()
+    return values
+
+
+def _state(model: Model) -> dict[str, Any]:
+    return {
+        "policies": model.policies.state_dict(),
+        "moments": model.moments.state_dict(),
+        "assignment": torch.from_numpy(model.assignment),
+    }

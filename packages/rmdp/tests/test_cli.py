@@ -1,0 +1,83 @@
+"""The commands, as typed."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+from rmdp import cli
+
+
+def run(monkeypatch, command, *arguments):
+    monkeypatch.setattr(sys, "argv", [command.__name__, *arguments])
+    command()
+
+
+def test_train_evaluate_and_resume(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    typed = ["--env", "HalfCheetah-v4", "--k", "2", "--preset", "smoke", "--threads", "1", "--out-dir", "run"]
+    run(monkeypatch, cli.train, *typed)
+    assert "ceiling" in capsys.readouterr().out
+    result = json.loads((tmp_path / "run" / "result.json").read_text())
+    assert (result["env"], result["k"], result["n"], result["seed"]) == ("HalfCheetah-v4", 2, 20, 0)
+    assert 0 <= result["welfare"] <= result["ceiling"] < 100
+    assert len(result["assignment"]) == 20
+    assert len((tmp_path / "run" / "metrics.jsonl").read_text().splitlines()) == 3
+
+    run(monkeypatch, cli.train, *typed, "--resume")  # finished: shows the result again
+    assert "ceiling" in capsys.readouterr().out
+    run(monkeypatch, cli.evaluate, "run", "--json", "--seed", "0", "--episodes", "1")
+    evaluated = json.loads(capsys.readouterr().out)
+    assert evaluated["welfare"] == result["welfare"]
+    assert evaluated["assignment"] == result["assignment"]
+    assert not (tmp_path / "MUJOCO_LOG.TXT").exists()
+
+
+def test_users_from_a_file_in_the_working_directory(tmp_path, monkeypatch, capsys):
+    (tmp_path / "pole_users.py").write_text(
+        "def likes(n, generator):\n"
+        "    place = generator.uniform(-1, 1, n)\n"
+        "    return lambda transition: 1 - abs(transition.next_observation[..., :1] - place)\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", sys.path.copy())
+    typed = ["--env", "CartPole-v1", "--users", "pole_users:likes", "--n", "8", "--k", "2", "--preset", "smoke"]
+    run(monkeypatch, cli.train, *typed, "--threads", "1", "--out-dir", "run")
+    assert "8 users, 2 policies" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--k", "200"], "k = 200, n = 100"),
+        (["--env", "HalfCheeta-v4", "--users", "a:b"], "cannot import 'a'"),
+        (["--env", "HalfCheeta-v4"], "did you mean"),
+        (["--preset", "quick"], "preset 'quick' does not exist"),
+    ],
+)
+def test_bad_input_is_one_line_and_status_2(arguments, message, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit) as stopped:
+        run(monkeypatch, cli.train, *arguments)
+    assert stopped.value.code == 2
+    captured = capsys.readouterr()
+    assert message in captured.err
+    assert len(captured.err.splitlines()) == 1
+
+
+def test_evaluating_nothing_is_named(tmp_path, monkeypatch, capsys):
+    with pytest.raises(SystemExit) as stopped:
+        run(monkeypatch, cli.evaluate, str(tmp_path))
+    assert stopped.value.code == 2
+    assert "holds no model" in capsys.readouterr().err
+
+
+def test_help_imports_no_torch():
+    script = (
+        "import sys\nfrom rmdp import cli\nsys.argv = ['rmdp-train', '--help']\n"
+        "try:\n    cli.train()\nexcept SystemExit as stop:\n    assert stop.code == 0\n"
+        "assert not {'torch', 'mujoco', 'gymnasium'} & sys.modules.keys()\n"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert "--k" in done.stdout

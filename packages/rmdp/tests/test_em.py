@@ -1,0 +1,142 @@
+"""The EM-like algorithm as a whole: the same seed, the same run; stopped and continued, the same run."""
+
+import dataclasses
+
+import gymnasium
+import numpy as np
+import pytest
+import torch
+from gt_core.checkpoint import load_checkpoint, save_checkpoint
+from gt_core.errors import InputError
+
+from rmdp.algorithms.em import EM
+from rmdp.assignment import cluster_sizes, greedy_assignment, social_welfare
+from rmdp.config import PRESETS, TrainConfig
+from rmdp.evaluate import deterministic_returns, welfare_figures
+from rmdp.rollout import by_representative
+from rmdp.setup import build_ceiling, build_env
+
+SMOKE = dataclasses.replace(PRESETS["smoke"], iterations=6, threads=1, hidden=(8, 8))
+WALKS = dataclasses.replace(PRESETS["gathering"], k=3, iterations=12, warm_up=2, samples=512, threads=1)
+POLE = dataclasses.replace(SMOKE, env="deep-sea-treasure-v0", n=6)
+CONFIGS = {"robots": SMOKE, "walks": WALKS, "gymnasium": POLE}
+pytestmark = pytest.mark.filterwarnings("ignore:.*precision lowered by casting:UserWarning")  # mo-gymnasium's spaces
+
+
+@pytest.fixture(autouse=True)
+def _registers_multi_objective_environments():
+    import mo_gymnasium  # noqa: F401
+
+
+def flat(state):
+    """Tensors and numbers of a nested state by their path."""
+    if isinstance(state, dict):
+        return {f"{key}/{rest}": value for key, item in state.items() for rest, value in flat(item).items()}
+    if isinstance(state, list | tuple):
+        return flat(dict(enumerate(state)))
+    return {"": state}
+
+
+def assert_same(one, two):
+    one, two = flat(one), flat(two)
+    assert one.keys() == two.keys()
+    for name, value in one.items():
+        assert torch.equal(value, two[name]) if isinstance(value, torch.Tensor) else value == two[name], name
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_resumed_run_equals_the_straight_one_bit_for_bit(name, tmp_path):
+    straight, logs = EM(CONFIGS[name]), []
+    for iteration in range(6):
+        if iteration == 3:
+            save_checkpoint(tmp_path / "half", straight.state_dict())
+        logs.append(straight.iterate())
+    resumed = EM(CONFIGS[name])
+    resumed.load_state_dict(load_checkpoint(tmp_path / "half"))
+    assert [resumed.iterate() for _ in range(3)] == logs[3:]
+    assert_same(resumed.state_dict(), straight.state_dict())
+
+
+def test_same_seed_same_run_and_another_seed_another():
+    one, two, other = EM(SMOKE), EM(SMOKE), EM(dataclasses.replace(SMOKE, seed=1))
+    logs = [[run.iterate() for _ in range(2)] for run in (one, two, other)]
+    assert logs[0] == logs[1] != logs[2]
+    assert_same(one.state_dict(), two.state_dict())
+
+
+def test_walks_are_learnt():
+    learner = EM(dataclasses.replace(WALKS, iterations=25, samples=1024))
+    first = learner.iterate()["train/welfare"]
+    for _ in range(24):
+        last = learner.iterate()["train/welfare"]
+    assert last > 3 * first
+    assert last > 0.4
+    values = deterministic_returns(
+        build_env(learner.config, 1, np.random.default_rng(0)), learner.policies, learner.moments, learner.population, 3
+    )
+    assert social_welfare(values, greedy_assignment(values, learner.assignment)) <= build_ceiling(
+        learner.config, learner.population
+    )
+
+
+def test_clusters_are_of_equal_size_while_balanced():
+    learner = EM(dataclasses.replace(WALKS, warm_up=0, balance_until=1.0))
+    for _ in range(3):
+        learner.iterate()
+    assert sorted(cluster_sizes(learner.assignment, 3).tolist()) in ([7, 9, 9], [8, 8, 9])
+
+
+def test_samples_are_sorted_by_representative():
+    rows = torch.arange(2 * 6).view(2, 6, 1)  # two steps of three representatives with two copies each
+    assert by_representative(rows, 3).squeeze(-1).tolist() == [[0, 1, 6, 7], [2, 3, 8, 9], [4, 5, 10, 11]]
+
+
+def test_welfare_figures_by_hand():
+    figures = welfare_figures(np.array([[4.0, 0.0, 2.0], [1.0, 6.0, 3.0]]), np.array([0, 1, 0]))
+    assert figures["welfare"] == pytest.approx(4.0)
+    assert figures["worst_user"] == 2.0
+    assert figures["regret_mean"] == pytest.approx(1 / 3)
+    assert figures["regret_max"] == 1.0
+    assert figures["cluster_sizes"] == [2, 1]
+    assert figures["quantile_0.5"] == 4.0
+    assert figures["gini"] == pytest.approx(2 / 9)
+    assert figures["nash"] == pytest.approx(48 ** (1 / 3))
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"k": 101}, "k = 101, n = 100"),
+        ({"k": 0}, "k = 0, n = 100"),
+        ({"env": "resource-gathering", "k": 26, "n": 25}, "k = 26, n = 25"),
+        ({"env": "resource-gathering"}, "25 users, one per cell, got n = 100: use --n 25"),
+        ({"n": 0, "k": 1}, "k = 1, n = 0"),
+        ({"samples": 0}, "samples must be at least 1, got 0"),
+        ({"warm_up": -1}, "warm_up must be at least 0, got -1"),
+        ({"sigma": 0.0}, "sigma must be positive"),
+        ({"learning_rate": float("nan")}, "learning_rate must be positive and finite, got nan"),
+        ({"gamma": 1.5}, r"gamma must lie in \(0, 1\], got 1.5"),
+        ({"memory": 1.0}, r"memory must lie in \[0, 1\), got 1.0"),
+        ({"ease": 0.5}, "ease must be at least 1 and finite, got 0.5"),
+        ({"ease_until": 0.0}, "ease_until must lie"),
+        ({"balance_until": 2.0}, "balance_until must lie"),
+        ({"hidden": (64, 0)}, "at least 1 unit"),
+    ],
+)
+def test_unusable_settings_are_named(changes, message):
+    with pytest.raises(InputError, match=message):
+        TrainConfig(**changes)
+
+
+def test_environment_without_built_in_users_asks_for_a_factory():
+    with pytest.raises(InputError, match="CartPole-v1 has no built-in users: give --users"):
+        EM(dataclasses.replace(SMOKE, env="CartPole-v1"))
+
+
+def test_environment_without_time_limit_is_named():
+    gymnasium.register("rmdp-tests/Endless-v0", "gymnasium.envs.classic_control:PendulumEnv")
+    try:
+        with pytest.raises(InputError, match="rmdp-tests/Endless-v0 has no time limit"):
+            build_env(dataclasses.replace(SMOKE, env="rmdp-tests/Endless-v0"), 1, np.random.default_rng(0))
+    finally:
+        del gymnasium.registry["rmdp-tests/Endless-v0"]
