@@ -2,6 +2,7 @@
 
 import importlib.util
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -34,3 +35,11 @@ def test_committed_model_earns_what_its_result_says(run: Path) -> None:
         revenue, error = measure_revenue(load_network(run), valuations, 20_000, Streams(1))
     assert revenue == pytest.approx(result["revenue"], abs=5 * error)
     assert result["regret_sum_over_revenue"] <= result["regret_budget"]
+
+
+def test_readme_code_runs(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """The learnt auction of the README sells both items for a little less than the exact one."""
+    monkeypatch.chdir(PACKAGE.parents[1])
+    (code,) = re.findall(r"```python\n(.*?)```", (PACKAGE / "README.md").read_text(), re.DOTALL)
+    exec(compile(code, "README.md", "exec"), {})
+    assert "payments=tensor([[0.8619]])" in capsys.readouterr().out

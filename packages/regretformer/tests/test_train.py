@@ -10,7 +10,7 @@ from gt_core.run import Run
 
 from regretformer.auction import utilities
 from regretformer.config import PRESETS, TrainConfig
-from regretformer.train import Trainer, deviation_gain, draw_batch, find_misreports, screen, train
+from regretformer.train import Trainer, build_network, deviation_gain, draw_batch, find_misreports, screen, train
 
 SMOKE = PRESETS["smoke"]
 
@@ -87,6 +87,26 @@ def test_iteration_by_hand() -> None:
     assert figures["dual/budget"] == 0.01
     for mine, theirs in zip(learner.network.parameters(), twin.network.parameters(), strict=True):
         assert torch.allclose(mine, theirs, atol=1e-7)
+
+
+@pytest.mark.parametrize("net", ["regretformer", "equivariantnet", "regretnet"])
+@pytest.mark.parametrize("setting", ["1x2", "416x47", "2x3"])
+def test_every_network_learns_in_every_setting(net: str, setting: str) -> None:
+    """Forty iterations without a constraint to speak of raise revenue, in units of the setting's values."""
+    learner = trainer(
+        net=net, setting=setting, regret_budget=10.0, budget_start=10.0, learning_rate=5e-3, iterations=60
+    )
+    revenues = [learner.iterate()["train/revenue"] / sum(learner.config.auction.high) for _ in range(40)]
+    assert sum(revenues[-5:]) > sum(revenues[:5]) + 0.1
+
+
+def test_network_sees_a_wide_support_as_the_unit_box() -> None:
+    """With the weights of 1x2, the network of 416x47 allocates v as the other allocates v scaled to the unit box."""
+    wide, unit = (build_network(trainer(setting=setting, net="regretnet").config) for setting in ("416x47", "1x2"))
+    values = torch.rand(8, 1, 2, generator=torch.Generator().manual_seed(0))
+    scaled = torch.tensor([4.0, 4.0]) + torch.tensor([12.0, 3.0]) * values
+    with torch.no_grad():
+        assert torch.allclose(wide(scaled).allocation, unit(values).allocation, atol=1e-5)
 
 
 def test_training_is_deterministic_and_its_seed_matters() -> None:

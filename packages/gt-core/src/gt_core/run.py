@@ -4,6 +4,7 @@
     versions.json    versions and hardware
     metrics.jsonl    one JSON object per logged step
     checkpoints/     the two newest checkpoints
+    model/           what was learnt, once training is finished
     result.json      one flat object, once the run is finished
     tensorboard/     event files, with `tensorboard = True`
 
@@ -21,7 +22,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from types import FrameType
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, Protocol
 
 from gt_core.checkpoint import load_checkpoint, save_checkpoint
 from gt_core.config import RunConfig, read_config, to_dict
@@ -30,7 +31,7 @@ from gt_core.errors import InputError, NumericalError, RunError
 from gt_core.files import write_json
 from gt_core.progress import ProgressDisplay
 
-__all__ = ["Interrupted", "Run", "read_result", "require_finite"]
+__all__ = ["Interrupted", "Learner", "Run", "learn", "read_result", "require_finite"]
 
 _KEPT_CHECKPOINTS = 2
 _FREE_TO_CHANGE = {"out_dir", "device", "threads", "tensorboard"}
@@ -248,8 +249,45 @@ class Run:
         for old in self._checkpoints()[:-_KEPT_CHECKPOINTS]:
             shutil.rmtree(old)
 
+    def keep_model(self, state: Mapping[str, Any]) -> None:
+        """Write `model/`, a checkpoint of what was learnt; one that is there already came from the same bits."""
+        if not (self.directory / "model").exists():
+            save_checkpoint(self.directory / "model", state)
+
     def finish(self, figures: Mapping[str, Any]) -> dict[str, Any]:
         """Write `result.json`: seed, seconds of training, versions, hardware, then `figures`; returns it."""
         result = {"seed": self.config.seed, "seconds": round(self.seconds, 3), **self._provenance(), **figures}
         write_json(self.directory / "result.json", result)
         return result
+
+
+class Learner(Protocol):
+    """What `learn` drives: all state that changes during training.
+
+    Attributes:
+        step: iterations done.
+    """
+
+    step: int
+
+    def iterate(self) -> Mapping[str, float]:
+        """Do one iteration and return the figures to log."""
+        ...
+
+    def state_dict(self) -> Mapping[str, Any]:
+        """Everything needed to continue."""
+        ...
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Continue where `state` was taken."""
+        ...
+
+
+def learn(run: Run, learner: Learner, iterations: int) -> None:
+    """Iterate a learner to the end, from the run's newest checkpoint if it has one, logging every iteration."""
+    saved = run.restore()
+    if saved is not None:
+        learner.load_state_dict(saved)
+    with run:
+        for step in run.steps(learner.step, iterations, learner.state_dict):
+            run.log(step + 1, learner.iterate())

@@ -11,9 +11,10 @@ from rich.table import Table
 
 from regretformer.config import DEFAULT_PRESET, PRESETS, Attack, TrainConfig
 from regretformer.evaluate import EvaluationConfig, evaluate, resolve_attack
-from regretformer.networks.regretformer import RegretFormer, published_shape
+from regretformer.networks.network import AuctionNetwork
 from regretformer.oracles import known_optimum
 from regretformer.plots import plot_allocation, plot_learning_curve, plot_multiplier, read_metrics
+from regretformer.train import build_network
 from regretformer.valuations import UniformValuations
 
 __all__ = ["default_evaluation", "draw_run", "evaluate_run", "load_config", "load_network", "result_table"]
@@ -33,22 +34,22 @@ def load_config(directory: Path) -> TrainConfig:
     return read_config(PRESETS[DEFAULT_PRESET], file)
 
 
-def load_network(directory: Path) -> RegretFormer:
+def load_network(directory: Path) -> AuctionNetwork:
     """The trained network of the finished run in `directory`.
 
     Raises:
         RunError: if the run is not finished.
         CheckpointError: if the model is damaged, or of another network than the config says.
     """
-    auction = load_config(directory).auction
+    config = load_config(directory)
     model = directory / "model"
     if not model.is_dir():
         raise RunError(f"{directory} holds no trained model yet; finish it with regretformer-train --resume")
-    network = RegretFormer(published_shape(auction.bidders, auction.items))
+    network = build_network(config)
     try:
         network.load_state_dict(load_checkpoint(model))
     except RuntimeError as error:
-        raise CheckpointError(f"{model} is no RegretFormer for {auction.name}: {error}") from error
+        raise CheckpointError(f"{model} is no {config.net} for {config.setting}: {error}") from error
     return network
 
 
@@ -98,7 +99,7 @@ def draw_run(directory: Path) -> None:
     plot_multiplier(plots / "multiplier.png", metrics)
     if (config.auction.bidders, config.auction.items) == (1, 2):
         network, valuations = load_network(directory), UniformValuations(config.auction)
-        plot_allocation(plots / "allocation.png", network, valuations, optimum, f"RegretFormer, {config.setting}")
+        plot_allocation(plots / "allocation.png", network, valuations, optimum, f"{config.net}, {config.setting}")
 
 
 def result_table(result: dict[str, Any]) -> Table:

@@ -42,6 +42,11 @@ class Setting:
             if not -math.inf < low < high < math.inf:
                 raise InputError(f"values of item {item} must lie between finite low < high, got {low} and {high}")
 
+    @property
+    def is_symmetric(self) -> bool:
+        """Whether all items have the same box."""
+        return len(set(zip(self.low, self.high, strict=True))) == 1
+
     def within(self, low: Sequence[float], high: Sequence[float]) -> "Setting":
         """This setting with another box; a single number holds for all items.
 

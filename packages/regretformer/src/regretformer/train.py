@@ -12,43 +12,47 @@ Deviating bidders take turns, so the regret of one times n estimates the sum.
 from typing import Any, NamedTuple
 
 import torch
-from gt_core.checkpoint import save_checkpoint
 from gt_core.dual import LogRatioAscent, Multiplier, dual_first_lagrangian
-from gt_core.run import Run, require_finite
+from gt_core.run import Run, learn, require_finite
 from gt_core.schedules import cosine, geometric
-from gt_core.seeding import Streams
+from gt_core.seeding import Streams, derive_seed
 from torch import Tensor
 
 from regretformer.auction import Mechanism, Outcome, replace_report, utilities
 from regretformer.config import TrainConfig
 from regretformer.misreports import ascend, best_of_menu, frozen, stratified
-from regretformer.networks.regretformer import RegretFormer, published_shape
+from regretformer.networks.build import build
+from regretformer.networks.network import AuctionNetwork
 from regretformer.valuations import UniformValuations, Valuations
 
 __all__ = ["Trainer", "build_network", "train"]
 
 
-def train(run: Run, config: TrainConfig) -> RegretFormer:
+def train(run: Run, config: TrainConfig) -> AuctionNetwork:
     """Train to the end, from the run's newest checkpoint if it has one, and return the network."""
     trainer = Trainer(config)
-    saved = run.restore()
-    if saved is not None:
-        trainer.load_state_dict(saved)
-    with run:
-        for step in run.steps(trainer.step, config.iterations, trainer.state_dict):
-            run.log(step + 1, trainer.iterate())
-    if not (run.directory / "model").exists():
-        save_checkpoint(run.directory / "model", trainer.network.state_dict())
+    learn(run, trainer, config.iterations)
+    run.keep_model(trainer.network.state_dict())
     return trainer.network
 
 
-def build_network(config: TrainConfig, streams: Streams) -> RegretFormer:
-    """The untrained network of a config, initialised from the stream `initialisation`."""
+def build_network(config: TrainConfig, seed: int = 0) -> AuctionNetwork:
+    """The untrained network of a config.
+
+    Where the items' supports differ, the network sees them scaled to the unit box and, but for RegretNet, which tells
+    items apart by itself, encoded by position.
+    """
     auction = config.auction
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(streams.torch("initialisation").initial_seed())  # nn.Linear takes no generator
-        network = RegretFormer(published_shape(auction.bidders, auction.items))
-    return network.to(config.device)
+    box = torch.tensor(auction.low), torch.tensor(auction.high)
+    is_unit = not box[0].any() and bool((box[1] == 1).all())
+    return build(
+        config.net,
+        auction.bidders,
+        auction.items,
+        seed=seed,
+        support=None if is_unit else box,
+        told_apart="none" if config.net == "regretnet" or auction.is_symmetric else "items",
+    )
 
 
 class Batch(NamedTuple):
@@ -74,7 +78,7 @@ class Trainer:
         self.step = 0
         self.streams = Streams(config.seed, config.device)
         self.valuations = UniformValuations(config.auction, torch.device(config.device))
-        self.network = build_network(config, self.streams)
+        self.network = build_network(config, derive_seed(config.seed, "initialisation")).to(config.device)
         self.optimiser = torch.optim.Adam(self.network.parameters(), lr=config.learning_rate)
         self.multiplier = Multiplier(1.0, LogRatioAscent(config.dual_rate))
 
@@ -139,7 +143,7 @@ def draw_batch(config: TrainConfig, valuations: Valuations, bidder: int, streams
 
 
 def find_misreports(
-    network: RegretFormer, valuations: Valuations, batch: Batch, truthful: Outcome, config: TrainConfig
+    network: AuctionNetwork, valuations: Valuations, batch: Batch, truthful: Outcome, config: TrainConfig
 ) -> Tensor:
     """The best report found for each profile, [G * S, m].
 
@@ -163,7 +167,7 @@ def find_misreports(
 
 
 @torch.no_grad()
-def screen(network: RegretFormer, batch: Batch, truthful: Outcome) -> Tensor:
+def screen(network: AuctionNetwork, batch: Batch, truthful: Outcome) -> Tensor:
     """The best of each group's true values and candidates for each profile, [G * S, m], by forward passes only."""
     groups, tried, items = batch.candidates.shape
     own = batch.profiles[:, :, batch.bidder]

@@ -10,6 +10,7 @@ from typing import NamedTuple
 import torch
 from gt_core.errors import InputError
 from torch import Tensor
+from torch.nn import functional as F
 
 __all__ = ["Presence", "mean_over_bidders", "mean_over_items", "pad"]
 
@@ -38,9 +39,7 @@ def pad(profiles: Sequence[Tensor]) -> tuple[Tensor, Presence]:
         raise InputError(f"profiles must be [n, m], both at least 1; got {[tuple(p.shape) for p in profiles]}")
     sizes = torch.tensor([profile.shape for profile in profiles], device=profiles[0].device)
     bidders, items = (int(size) for size in sizes.amax(0))
-    bids = profiles[0].new_zeros(len(profiles), bidders, items)
-    for row, profile in zip(bids, profiles, strict=True):
-        row[: profile.shape[0], : profile.shape[1]] = profile
+    bids = torch.stack([F.pad(p, (0, items - p.shape[1], 0, bidders - p.shape[0])) for p in profiles])
     counts = torch.arange(max(bidders, items), device=bids.device)
     return bids, Presence(counts[:bidders] < sizes[:, :1], counts[:items] < sizes[:, 1:])
 
@@ -57,4 +56,5 @@ def mean_over_items(x: Tensor, mask: Presence | None) -> Tensor:
 
 def _mean(x: Tensor, present: Tensor, axis: int) -> Tensor:
     """Mean over the entries of an axis that are present; the others must be finite."""
-    return (x * (present / present.sum(axis, keepdim=True))).sum(axis, keepdim=True)
+    weights = present.to(x.dtype)
+    return (x * (weights / weights.sum(axis, keepdim=True))).sum(axis, keepdim=True)

@@ -4,7 +4,7 @@ A network maps bids b [B, n, m] to the allocation g [B, n, m] and to payment fra
 
     p_i = f_i * sum_j g_ij b_ij,
 
-a share of what it says its lottery is worth (paper, section 2.3). So a truthful bidder with values of at least 0 never
+a share of what it says its lottery is worth. So a truthful bidder with values of at least 0 never
 pays more than its value (individual rationality), whatever the weights. Payments use the bids as they are given, also
 where the network sees them normalised.
 """
