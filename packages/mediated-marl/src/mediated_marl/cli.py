@@ -20,13 +20,13 @@ __all__ = ["audit", "train"]
 @command
 def train() -> None:
     """`mediated-marl-train`: learn agents and their mediator in a one-step game, and audit them exactly."""
-    description = "Learn agents that may commit, and the mediator they commit to, with exact gradients."
+    description = "Learn agents that may commit, and the mediator they commit to, in a one-step game."
     config, resume = parse_training(PRESETS, DEFAULT_PRESET, "mediated-marl-train", description)
     from gt_core.environment import prepare
     from gt_core.run import Run
 
+    from mediated_marl.players import build_game
     from mediated_marl.report import audit_run
-    from mediated_marl.train import build_game
     from mediated_marl.train import train as learn
 
     prepare(config.device, config.threads)

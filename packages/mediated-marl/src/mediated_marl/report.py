@@ -11,7 +11,7 @@ from gt_core.errors import RunError
 from mediated_marl.audit import audit_one_step, flat_audit
 from mediated_marl.config import DEFAULT_PRESET, PRESETS, TrainConfig
 from mediated_marl.one_step import one_step_game
-from mediated_marl.train import Players, build_game
+from mediated_marl.players import Players, build_game
 
 __all__ = ["audit_run", "load_config"]
 
