@@ -211,3 +211,8 @@ def test_train_command_learns_from_samples(tmp_path, monkeypatch):
 def test_config_refuses_what_cannot_be_sampled(field, value):
     with pytest.raises(InputError, match=f"{field} must"):
         dataclasses.replace(PRESETS["sampled"], **{field: value})
+
+
+def test_runs_of_different_learners_have_different_names():
+    names = {dataclasses.replace(PRESETS[preset], mediator="e").name for preset in ("pgg", "sampled", "paper")}
+    assert names == {"pgg-3-e-seed0", "sampled-pgg-3-e-seed0", "paper-pgg-3-e-seed0"}

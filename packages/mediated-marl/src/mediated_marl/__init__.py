@@ -10,5 +10,6 @@ The system follows "Mediated Multi-Agent Reinforcement Learning" (arXiv 2306.084
 - `constraints`, `networks`, `players`: what is learnt, and under which Lagrangian.
 - `train`, `sampled`: learning in one-step games with exact gradients, and from played games.
 - `audit`: what a learnt mediator is worth, and who would deviate.
+- `evaluate`, `plot`, `table`: finished runs in played games, in pictures, and beside the paper's table.
 - `cli`: the commands.
 """

@@ -106,7 +106,13 @@ class TrainConfig(RunConfig):
     @property
     def name(self) -> str:
         """A name for the run, made from the settings that tell runs apart."""
-        return f"{self.game}-{self.n_agents}-{self.mediator}-seed{self.seed}"
+        prefix = "" if self.learner == "exact" else f"{self.learner}-"
+        return f"{prefix}{self.game}-{self.n_agents}-{self.mediator}-seed{self.seed}"
+
+    @property
+    def learner(self) -> Literal["exact", "sampled", "paper"]:
+        """Which of the three ways of learning this is; the paper's is known by how it treats outsiders."""
+        return "paper" if self.outsiders == "published" else self.gradients
 
     @property
     def imposes_ic(self) -> bool:
@@ -149,7 +155,20 @@ PRESETS = {
     "paper": PAPER,
     "sampled": SAMPLED,
     "sampled-sacrifice": replace(
-        SAMPLED, preset="sampled-sacrifice", game="sacrifice", n_agents=2, mediator="ic", multipliers="coalition"
+        SAMPLED,
+        preset="sampled-sacrifice",
+        game="sacrifice",
+        n_agents=2,
+        mediator="ic",
+        multipliers="agent",
+        iterations=8000,
+        agent_rate=5e-3,
+        mediator_rate=2e-3,
+        dual_rate=5e-3,
+        final_rates=0.3,
+        damping=1.0,
+        margin=0.05,
+        entropy_end=5e-3,
     ),
 }
 DEFAULT_PRESET = "pgg"

@@ -36,7 +36,7 @@ from torch import Tensor, nn
 from mediated_marl.config import OutsiderRule, TrainConfig
 from mediated_marl.constraints import ConstraintMultipliers, violations
 from mediated_marl.networks import StackedMLP, entropy
-from mediated_marl.one_step import CoalitionTable, OneStepGame, one_step_game
+from mediated_marl.one_step import CoalitionTable, OneStepGame, SymmetricPublicGoods, one_step_game
 from mediated_marl.players import Players, build_game, critic_inputs
 
 __all__ = [
@@ -332,18 +332,19 @@ class SampledTrainer:
                 multipliers.ascend_mean(both[..., 0], both[..., 1])
 
     def _figures(self, games: Games, bonus: float) -> dict[str, float]:
-        members = games.committed.sum()
-        contributed = (games.committed * games.mediated).sum() / members.clamp(min=1)
         reward = games.rewards.mean().item()
         require_finite(reward=reward)
-        return {
+        figures = {
             "train/reward": reward,
             "train/commitment": games.committed.float().mean().item(),
-            "train/mediated_action": contributed.item(),
             "train/entropy_bonus": bonus,
             "dual/ic": self.ic.multiplier.value.mean().item(),
             "dual/e": self.e.multiplier.value.mean().item(),
         }
+        if isinstance(self.game, SymmetricPublicGoods):
+            contributed = (games.committed * games.mediated).sum() / games.committed.sum().clamp(min=1)
+            figures["train/mediated_contribution"] = contributed.item()
+        return figures
 
     def state_dict(self) -> dict[str, Any]:
         """Players, critics, optimiser, multipliers, the state of chance, and the count of steps."""
