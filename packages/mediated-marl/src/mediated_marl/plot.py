@@ -6,6 +6,9 @@ by committing and by staying out: where the first line is above the second, comm
 """
 
 import json
+import math
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -38,18 +41,20 @@ def plot_run(directory: Path, file: Path) -> Path:
         InputError: if the file's ending names no format.
     """
     policies, metrics = load_policies(directory), read_metrics(directory)
-    symmetric = isinstance(policies.game, SymmetricPublicGoods)
-    figure = Figure(figsize=(10, 7 if symmetric else 3.6), layout="constrained")
-    axes = figure.subplots(2 if symmetric else 1, 2, squeeze=False)
-    draw_metrics(axes[0, 0], metrics, LEARNING, "Learning")
-    imposed = {"dual/ic": policies.config.imposes_ic, "dual/e": policies.config.imposes_e}
-    draw_metrics(axes[0, 1], metrics, {name: MULTIPLIERS[name] for name in imposed if imposed[name]}, "Mean multiplier")
-    if symmetric and policies.config.mediator != "none":
-        draw_policy(axes[1, 0], policies)
-        draw_schelling(axes[1, 1], policies)
-    for axis in axes.flat:
-        if not axis.lines:
-            axis.set_axis_off()
+    config, mediated = policies.config, policies.config.mediator != "none"
+    imposed = {"dual/ic": config.imposes_ic, "dual/e": config.imposes_e}
+    multipliers = {name: MULTIPLIERS[name] for name in imposed if imposed[name]}
+    by_size = mediated and isinstance(policies.game, SymmetricPublicGoods)
+
+    panels: list[Callable[[Axes], None]] = [partial(draw_metrics, metrics=metrics, names=LEARNING, title="Learning")]
+    if multipliers:
+        panels.append(partial(draw_metrics, metrics=metrics, names=multipliers, title="Mean multiplier"))
+    if by_size:
+        panels += [partial(draw_policy, policies=policies), partial(draw_schelling, policies=policies)]
+    figure = Figure(figsize=(5 * min(2, len(panels)), 3.5 * math.ceil(len(panels) / 2)), layout="constrained")
+    for place, draw_panel in enumerate(panels):
+        axis = figure.add_subplot(math.ceil(len(panels) / 2), min(2, len(panels)), place + 1)
+        draw_panel(axis)
         axis.xaxis.set_major_locator(MaxNLocator(nbins=6, integer=True))
     if file.suffix[1:] not in figure.canvas.get_supported_filetypes():
         raise InputError(f"{file} names no picture format; end it in .png, .pdf or .svg")
@@ -78,8 +83,7 @@ def draw_metrics(axis: Axes, metrics: list[dict[str, float]], names: dict[str, t
         if lines:
             axis.plot([line["step"] for line in lines], [line[name] for line in lines], color=colour, label=label, lw=1)
     axis.set(title=title, xlabel="iteration")
-    if axis.lines:
-        axis.legend(frameon=False)
+    axis.legend(frameon=False)
 
 
 def draw_policy(axis: Axes, policies: Policies) -> None:

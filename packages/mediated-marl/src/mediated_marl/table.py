@@ -111,6 +111,8 @@ def exact_reward(config: TrainConfig) -> float | None:
         return {"none": 0.0, "naive": naive, "e": 1.0, "constrained": 1.0}.get(config.mediator)
     if config.game == "sacrifice" and config.imposes_ic:
         return float(mediated_optimum(sacrifice().payoffs.tolist(), ic=True).values[3].mean())
+    if config.game == "sacrifice" and config.mediator in ("none", "naive"):
+        return 1.0  # both defect: a naive mediator would sacrifice agent 1, which therefore stays out
     return None
 
 
