@@ -7,7 +7,9 @@ The system follows "Mediated Multi-Agent Reinforcement Learning" (arXiv 2306.084
 - `coalitions`, `commitment`: who committed, and for how long.
 - `exact`, `one_step`: expected payoffs of one-step games, exactly and differentiably.
 - `equilibria`, `closed_forms`: what the best mediator can reach, by linear programming and by formula.
-- `constraints`, `networks`, `train`: agents and mediator learnt in one-step games with exact gradients.
+- `constraints`, `networks`, `players`: what is learnt, and under which Lagrangian.
+- `train`, `sampled`: learning in one-step games with exact gradients, and from played games.
 - `audit`: what a learnt mediator is worth, and who would deviate.
+- `evaluate`, `plot`, `table`: finished runs in played games, in pictures, and beside the paper's table.
 - `cli`: the commands.
 """

@@ -9,6 +9,7 @@ In a one-step game everything can be summed, so nothing here is an estimate:
   constraint at a coalition that is never formed binds nobody.
 """
 
+import math
 from typing import Any, NamedTuple
 
 import torch
@@ -73,17 +74,34 @@ def flat_audit(game: OneStepGame, audit: Audit, mediator: Tensor) -> dict[str, A
         "reward_per_seed": rewards.tolist(),
         "welfare": audit.payoffs.sum(-1).mean().item(),
         "payoff_per_agent": audit.payoffs.mean(0).tolist(),
+        "payoffs_per_seed": audit.payoffs.tolist(),
         "commitment": audit.commitment.mean().item(),
+        "commitment_per_seed": audit.commitment.mean(-1).tolist(),
         "deviation_gain_max": gains.max().item(),
+        "deviation_gain_per_seed": gains.tolist(),
         "ic_slack_min": visited_minimum(audit.ic_slack, audit.probabilities),
         "e_slack_min": visited_minimum(audit.e_slack, audit.probabilities),
     }
     if isinstance(game, SymmetricPublicGoods):
         contribution = game.contribution(mediator)
+        figures["mediated_contribution_per_seed"] = mediated_contribution(audit.probabilities, contribution)
         figures["contribution_by_size"] = contribution.mean(0).tolist()
+        figures["contribution_by_size_per_seed"] = contribution.tolist()
         figures["contribution_next_to_grand_max"] = contribution[:, -2].max().item()
         figures["exact_bound_by_size"] = encouragement_bounds(game.n_agents, game.game.multiplier)
     return figures
+
+
+def mediated_contribution(probabilities: Tensor, contribution: Tensor) -> list[float | None]:
+    """How likely a member contributes, per seed; None where nobody ever commits.
+
+    Args:
+        probabilities: `[S, N + 1]`, of each size.
+        contribution: `[S, N]`, the mediator's policy at sizes 1 to N.
+    """
+    members = probabilities[:, 1:] * torch.arange(1, contribution.shape[1] + 1)
+    shares = (members * contribution).sum(-1) / members.sum(-1)
+    return [None if math.isnan(share) else share for share in shares.tolist()]
 
 
 def visited_minimum(slack: Tensor, probabilities: Tensor, threshold: float = 0.01) -> float | None:

@@ -9,24 +9,25 @@ from typing import Annotated, Any
 
 import tyro
 from gt_core.cli import command, parse_training
+from gt_core.errors import InputError
 from rich.console import Console
 from rich.table import Table
 
 from mediated_marl.config import DEFAULT_PRESET, PRESETS
 
-__all__ = ["audit", "train"]
+__all__ = ["audit", "evaluate", "plot", "table", "train"]
 
 
 @command
 def train() -> None:
     """`mediated-marl-train`: learn agents and their mediator in a one-step game, and audit them exactly."""
-    description = "Learn agents that may commit, and the mediator they commit to, with exact gradients."
+    description = "Learn agents that may commit, and the mediator they commit to, in a one-step game."
     config, resume = parse_training(PRESETS, DEFAULT_PRESET, "mediated-marl-train", description)
     from gt_core.environment import prepare
     from gt_core.run import Run
 
+    from mediated_marl.players import build_game
     from mediated_marl.report import audit_run
-    from mediated_marl.train import build_game
     from mediated_marl.train import train as learn
 
     prepare(config.device, config.threads)
@@ -63,6 +64,77 @@ def audit() -> None:
         sys.stdout.write(json.dumps(figures) + "\n")
     else:
         Console().print(result_table(figures))
+
+
+@dataclasses.dataclass(frozen=True)
+class EvalOptions:
+    """Play games with the policies of a finished run, and hold what they earn against the exact expectation."""
+
+    run: Annotated[Path, tyro.conf.Positional]
+    """Directory of a finished run."""
+    games: int = 10_000
+    """Games per seed."""
+    seed: int = 0
+    """Of the games' chance."""
+    json: bool = False
+    """Print one JSON object and nothing else."""
+
+
+@command
+def evaluate() -> None:
+    """`mediated-marl-eval`: what the policies of a finished run earn in played games."""
+    options = tyro.cli(EvalOptions, prog="mediated-marl-eval", config=(tyro.conf.FlagCreatePairsOff,))
+    from gt_core.environment import prepare
+
+    from mediated_marl.evaluate import evaluate_run
+
+    prepare("cpu", 1)
+    figures = evaluate_run(options.run, options.games, options.seed)
+    if options.json:
+        sys.stdout.write(json.dumps(figures) + "\n")
+    else:
+        Console().print(result_table(figures))
+
+
+@dataclasses.dataclass(frozen=True)
+class PlotOptions:
+    """Draw a finished run: learning, multipliers, the mediator's policy with its exact bound, the Schelling diagram."""
+
+    run: Annotated[Path, tyro.conf.Positional]
+    """Directory of a finished run."""
+    out: Path | None = None
+    """The picture's file, by default run.png in the run's directory; its ending chooses the format."""
+
+
+@command
+def plot() -> None:
+    """`mediated-marl-plot`: a picture of a finished run."""
+    options = tyro.cli(PlotOptions, prog="mediated-marl-plot")
+    from mediated_marl.plot import plot_run
+
+    Console().print(str(plot_run(options.run, options.out or options.run / "run.png")), highlight=False)
+
+
+@dataclasses.dataclass(frozen=True)
+class TableOptions:
+    """Table 3 of the paper beside finished runs: published cells, what was learnt, and the exact equilibrium."""
+
+    runs: Annotated[tuple[Path, ...], tyro.conf.Positional]
+    """Directories of finished runs."""
+    json: bool = False
+    """Print a JSON array of one object per run and nothing else."""
+
+
+@command
+def table() -> None:
+    """`mediated-marl-table`: finished runs as a Markdown table."""
+    options = tyro.cli(TableOptions, prog="mediated-marl-table", config=(tyro.conf.FlagCreatePairsOff,))
+    if not options.runs:
+        raise InputError("no run is given; name the directories of finished runs, say runs/*")
+    from mediated_marl.table import markdown, rows
+
+    found = rows(options.runs)
+    sys.stdout.write(json.dumps(found) + "\n" if options.json else markdown(found))
 
 
 def result_table(result: Mapping[str, Any]) -> Table:

@@ -107,9 +107,13 @@ class ConstraintMultipliers:
             weights: how much each coalition counts, `[S, C]`.
         """
         share = weights.detach().unsqueeze(-1) * self.counts
-        total, mass = self._grouped(share * violation.detach()), self._grouped(share)
-        observed = mass > UNOBSERVED
-        self.multiplier.ascend((total / mass)[observed], observed)
+        self.ascend_mean(share * violation.detach(), share)
+
+    def ascend_mean(self, total: Tensor, mass: Tensor) -> None:
+        """As `ascend`, from weighted sums of violations and the sums of their weights, `[S, C, I]` each."""
+        shared_total, shared_mass = self._grouped(total), self._grouped(mass)
+        observed = shared_mass > UNOBSERVED
+        self.multiplier.ascend((shared_total / shared_mass)[observed], observed)
 
     def _grouped(self, entries: Tensor) -> Tensor:
         sums = torch.zeros(len(entries), self.n_groups, dtype=torch.float64)

@@ -12,7 +12,13 @@ import torch
 from gt_core.errors import InputError
 from torch import Tensor
 
-from mediated_marl.coalitions import coalition_members, coalition_probabilities, poisson_binomial, toggled
+from mediated_marl.coalitions import (
+    coalition_members,
+    coalition_number,
+    coalition_probabilities,
+    poisson_binomial,
+    toggled,
+)
 from mediated_marl.exact import (
     check_enumerable,
     coalition_payoffs,
@@ -23,6 +29,7 @@ from mediated_marl.exact import (
     public_goods_values,
 )
 from mediated_marl.games import MatrixGame, PublicGoodsGame
+from mediated_marl.games.public_goods import public_good
 
 __all__ = ["CoalitionTable", "EnumeratedGame", "OneStepGame", "SymmetricPublicGoods", "one_step_game"]
 
@@ -74,6 +81,30 @@ class OneStepGame(Protocol):
         """How likely each coalition is, `[S, C]`, from commit probabilities `[S, N]`."""
         ...
 
+    def neighbours(self, values: Tensor) -> Tensor:
+        """The values of the same agents next door, `[S, C, I]`; see `CoalitionTable`."""
+        ...
+
+    def rewards(self, actions: Tensor) -> Tensor:
+        """Payoffs `[*batch, N]` of joint actions `[*batch, N]`."""
+        ...
+
+    def number(self, committed: Tensor) -> Tensor:
+        """Which of the C coalitions formed, `[*batch]`, from who committed, `[*batch, N]` bool."""
+        ...
+
+    def row(self, number: Tensor) -> Tensor:
+        """Which of the R coalitions the mediator reads at coalition `number`; any row where nobody is a member."""
+        ...
+
+    def members_and_outsiders(self, amounts: Tensor, committed: Tensor) -> Tensor:
+        """The mean of an amount per agent, `[*batch, N]`, over the agents of each slot, `[*batch, I]`."""
+        ...
+
+    def draw_coalitions(self, shape: tuple[int, int], generator: torch.Generator) -> Tensor:
+        """Who is a member, `[*shape, N]` bool, such that all C coalitions are equally likely."""
+        ...
+
 
 class EnumeratedGame:
     """A normal-form game, all coalitions listed.
@@ -108,11 +139,36 @@ class EnumeratedGame:
     def table(self, outside: Tensor, mediator: Tensor) -> CoalitionTable:
         """See `OneStepGame`."""
         values = coalition_payoffs(self.table_of_payoffs, outside, mediator)
-        return CoalitionTable(values, values.gather(-2, self._neighbours.expand_as(values)))
+        return CoalitionTable(values, self.neighbours(values))
 
     def probabilities(self, commit: Tensor) -> Tensor:
         """See `OneStepGame`."""
         return coalition_probabilities(commit)
+
+    def neighbours(self, values: Tensor) -> Tensor:
+        """See `OneStepGame`."""
+        return values.gather(-2, self._neighbours.expand_as(values))
+
+    def rewards(self, actions: Tensor) -> Tensor:
+        """See `OneStepGame`."""
+        return self.table_of_payoffs[actions.unbind(-1)]
+
+    def number(self, committed: Tensor) -> Tensor:
+        """See `OneStepGame`."""
+        return coalition_number(committed)
+
+    def row(self, number: Tensor) -> Tensor:
+        """See `OneStepGame`."""
+        return number
+
+    def members_and_outsiders(self, amounts: Tensor, committed: Tensor) -> Tensor:
+        """See `OneStepGame`; every agent is a slot."""
+        del committed
+        return amounts
+
+    def draw_coalitions(self, shape: tuple[int, int], generator: torch.Generator) -> Tensor:
+        """See `OneStepGame`."""
+        return self.coalitions[torch.randint(len(self.coalitions), shape, generator=generator)]
 
 
 class SymmetricPublicGoods:
@@ -146,13 +202,42 @@ class SymmetricPublicGoods:
     def table(self, outside: Tensor, mediator: Tensor) -> CoalitionTable:
         """See `OneStepGame`; `outside` is taken to be keeping."""
         del outside
-        members, outsiders = public_goods_values(self.contribution(mediator), self.game.multiplier)
-        left, joined = outsiders.roll(1, -1), members.roll(-1, -1)  # the wrapped ends stand for nobody
-        return CoalitionTable(torch.stack([members, outsiders], -1), torch.stack([left, joined], -1))
+        values = torch.stack(public_goods_values(self.contribution(mediator), self.game.multiplier), -1)
+        return CoalitionTable(values, self.neighbours(values))
 
     def probabilities(self, commit: Tensor) -> Tensor:
         """See `OneStepGame`."""
         return poisson_binomial(commit)
+
+    def neighbours(self, values: Tensor) -> Tensor:
+        """See `OneStepGame`."""
+        members, outsiders = values.unbind(-1)
+        return torch.stack([outsiders.roll(1, -1), members.roll(-1, -1)], -1)  # the wrapped ends stand for nobody
+
+    def rewards(self, actions: Tensor) -> Tensor:
+        """See `OneStepGame`."""
+        return public_good(actions.to(self.game.dtype), self.game.multiplier)
+
+    def number(self, committed: Tensor) -> Tensor:
+        """See `OneStepGame`; a coalition's number is its size."""
+        return committed.sum(-1)
+
+    def row(self, number: Tensor) -> Tensor:
+        """See `OneStepGame`; row r is size r + 1."""
+        return (number - 1).clamp(min=0)
+
+    def members_and_outsiders(self, amounts: Tensor, committed: Tensor) -> Tensor:
+        """See `OneStepGame`; 0 for a slot without agents."""
+        size = committed.sum(-1)
+        inside = (amounts * committed).sum(-1)
+        means = inside / size.clamp(min=1), (amounts.sum(-1) - inside) / (self.n_agents - size).clamp(min=1)
+        return torch.stack([means[0], torch.where(size < self.n_agents, means[1], 0.0)], -1)
+
+    def draw_coalitions(self, shape: tuple[int, int], generator: torch.Generator) -> Tensor:
+        """See `OneStepGame`; the members are neighbours on a circle, and each agent is in as many as any other."""
+        size = torch.randint(self.n_agents + 1, (*shape, 1), generator=generator)
+        first = torch.randint(self.n_agents, (*shape, 1), generator=generator)
+        return (torch.arange(self.n_agents) + first) % self.n_agents < size
 
 
 def one_step_game(game: MatrixGame | PublicGoodsGame) -> OneStepGame:

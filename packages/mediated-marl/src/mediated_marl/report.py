@@ -1,19 +1,38 @@
 """From a run directory to the figures of its result."""
 
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from gt_core.checkpoint import load_checkpoint
 from gt_core.config import read_config
 from gt_core.errors import RunError
+from torch import Tensor
 
 from mediated_marl.audit import audit_one_step, flat_audit
 from mediated_marl.config import DEFAULT_PRESET, PRESETS, TrainConfig
-from mediated_marl.one_step import one_step_game
-from mediated_marl.train import Players, build_game
+from mediated_marl.one_step import OneStepGame, one_step_game
+from mediated_marl.players import Players, build_game
 
-__all__ = ["audit_run", "load_config"]
+__all__ = ["Policies", "audit_run", "load_config", "load_policies"]
+
+
+class Policies(NamedTuple):
+    """What a run learnt, and for which game; shapes as in `mediated_marl.one_step`.
+
+    Attributes:
+        config: the run's config.
+        game: its game.
+        agents: `[S, N, A + 1]`.
+        outside: `[S, N, A]`, what an agent plays when it does not commit.
+        mediator: `[S, R, N, A]`, or `[S, R, 1, A]` where agents are alike.
+    """
+
+    config: TrainConfig
+    game: OneStepGame
+    agents: Tensor
+    outside: Tensor
+    mediator: Tensor
 
 
 def load_config(directory: Path) -> TrainConfig:
@@ -29,8 +48,8 @@ def load_config(directory: Path) -> TrainConfig:
 
 
 @torch.no_grad()
-def audit_run(directory: Path) -> dict[str, Any]:
-    """Audit the trained model of a run: what was played, and the figures of `mediated_marl.audit`.
+def load_policies(directory: Path) -> Policies:
+    """The trained model of a run, in double precision.
 
     Raises:
         RunError: if the directory holds no run.
@@ -41,7 +60,17 @@ def audit_run(directory: Path) -> dict[str, Any]:
     players = Players(game, config, torch.Generator())
     players.load_state_dict(load_checkpoint(directory / "model"))
     players.double()
-    mediator = players.log_mediator().exp()
-    audit = audit_one_step(game, players.log_policies().exp(), players.outside(), mediator)
+    return Policies(config, game, players.log_policies().exp(), players.outside(), players.log_mediator().exp())
+
+
+def audit_run(directory: Path) -> dict[str, Any]:
+    """Audit the trained model of a run: what was played, and the figures of `mediated_marl.audit`.
+
+    Raises:
+        RunError: if the directory holds no run.
+        CheckpointError: if the run is not finished or its model is damaged.
+    """
+    config, game, agents, outside, mediator = load_policies(directory)
+    audit = audit_one_step(game, agents, outside, mediator)
     about = {"game": config.game, "n_agents": game.n_agents, "mediator": config.mediator, "seeds": config.seeds}
     return {**about, **flat_audit(game, audit, mediator)}

@@ -1,6 +1,7 @@
-"""Training in one-step games with exact gradients.
+"""Training in one-step games, and the trainer with exact gradients.
 
-Every iteration sums the game exactly (`mediated_marl.one_step`) and moves everybody at once:
+Sampled gradients are in `mediated_marl.sampled`.  Here every iteration sums the game exactly
+(`mediated_marl.one_step`) and moves everybody at once:
 
 1. each agent ascends its own expected payoff, the others and the mediator held fixed;
 2. the mediator ascends its Lagrangian at every coalition, the agents held fixed;
@@ -17,95 +18,32 @@ from gt_core.checkpoint import save_checkpoint
 from gt_core.run import Run, require_finite
 from gt_core.schedules import geometric
 from gt_core.seeding import Streams
-from torch import Tensor, nn
+from torch import Tensor
 
-from mediated_marl.closed_forms import check_dilemma
 from mediated_marl.config import TrainConfig
 from mediated_marl.constraints import ConstraintMultipliers, Violations, coalition_lagrangian, violations
-from mediated_marl.games import MatrixGame, PublicGoodsGame, prisoners_dilemma, sacrifice
-from mediated_marl.networks import MASKED, StackedMLP, entropy
-from mediated_marl.one_step import OneStepGame, SymmetricPublicGoods, one_step_game
+from mediated_marl.networks import entropy
+from mediated_marl.one_step import one_step_game
+from mediated_marl.players import Players, build_game
+from mediated_marl.sampled import SampledTrainer
 
-__all__ = ["ExactTrainer", "Players", "build_game", "train"]
+__all__ = ["ExactTrainer", "train"]
 
 
-def train(run: Run, config: TrainConfig) -> "ExactTrainer":
+def train(run: Run, config: TrainConfig) -> "ExactTrainer | SampledTrainer":
     """Train to the end, from the run's newest checkpoint if it has one."""
-    trainer = ExactTrainer(config)
+    trainer = SampledTrainer(config) if config.gradients == "sampled" else ExactTrainer(config)
     saved = run.restore()
     if saved is not None:
         trainer.load_state_dict(saved)
     with run:
         for step in run.steps(trainer.step, config.iterations, trainer.state_dict):
-            run.log(step + 1, trainer.iterate())
+            figures = trainer.iterate()
+            if figures:
+                run.log(step + 1, figures)
     if not (run.directory / "model").exists():
         save_checkpoint(run.directory / "model", trainer.players.state_dict())
     return trainer
-
-
-def build_game(config: TrainConfig, dtype: torch.dtype = torch.float32) -> MatrixGame | PublicGoodsGame:
-    """The game of a config.
-
-    Raises:
-        InputError: public goods that are no dilemma.
-    """
-    if config.game == "pgg":
-        goods = PublicGoodsGame(config.n_agents, config.multiplier or None, dtype)
-        check_dilemma(goods.n_agents, goods.multiplier)
-        return goods
-    game = {"pd": prisoners_dilemma, "sacrifice": sacrifice}[config.game]()
-    return MatrixGame(game.payoffs.to(dtype), game.name)
-
-
-class Players(nn.Module):
-    """The parameters of all seeds: logits of every agent, and one mediator network per seed.
-
-    A one-step game shows the agents nothing, so an agent is its logits.  The mediator's network reads the coalition:
-    its size, one-hot and scaled to [-1, 1], where agents are interchangeable, so that neighbouring sizes can be told
-    apart; otherwise who is in it and whose action is wanted.
-
-    Args:
-        game: the game.
-        config: sizes and the kind of mediator.
-        generator: draws the initial parameters.
-    """
-
-    def __init__(self, game: OneStepGame, config: TrainConfig, generator: torch.Generator) -> None:
-        super().__init__()
-        self.mediated = config.mediator != "none"
-        shape = (config.seeds, game.n_agents, game.n_actions + 1)
-        self.logits = nn.Parameter(torch.rand(shape, generator=generator, device=generator.device) * 2 - 1)
-        inputs = mediator_inputs(game)
-        self.register_buffer("inputs", inputs.flatten(0, 1), persistent=False)
-        self._coalitions, self._agents = len(game.coalitions), inputs.shape[1]
-        self.mediator = StackedMLP((config.seeds,), (inputs.shape[-1], config.hidden, game.n_actions), generator)
-
-    def log_policies(self) -> Tensor:
-        """Log-probabilities of the agents' actions, `[S, N, A + 1]`; without mediator commit, the last, is illegal."""
-        logits: Tensor = self.logits
-        if not self.mediated:
-            logits = torch.cat([logits[..., :-1], torch.full_like(logits[..., -1:], MASKED)], -1)
-        return logits.log_softmax(-1)
-
-    def outside(self) -> Tensor:
-        """What each agent plays when it does not commit, `[S, N, A]`."""
-        return self.logits[..., :-1].softmax(-1)
-
-    def log_mediator(self) -> Tensor:
-        """Log-probabilities of the mediator's actions, `[S, R, N, A]` (one agent for all where they are alike)."""
-        rows = self.get_buffer("inputs")
-        output: Tensor = self.mediator(rows.expand(*self.mediator.stack, *rows.shape))
-        return output.reshape(len(output), self._coalitions, self._agents, -1).log_softmax(-1)
-
-
-def mediator_inputs(game: OneStepGame) -> Tensor:
-    """What the mediator's network reads for each coalition and agent, `[R, N, F]`, or `[R, 1, F]` by size alone."""
-    if isinstance(game, SymmetricPublicGoods):
-        scaled = 2 * game.coalitions.sum(-1, keepdim=True) / game.n_agents - 1
-        return torch.cat([scaled, torch.eye(game.n_agents)], dim=-1).unsqueeze(1)
-    coalitions, agents = game.coalitions.float(), torch.eye(game.n_agents)
-    shape = (len(coalitions), game.n_agents, game.n_agents)
-    return torch.cat([coalitions.unsqueeze(1).expand(shape), agents.expand(shape)], dim=-1)
 
 
 class ExactTrainer:

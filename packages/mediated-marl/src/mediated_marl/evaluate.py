@@ -1,0 +1,45 @@
+"""What learnt policies earn in played games: an estimate to hold against the exact audit, seed by seed."""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from gt_core.errors import InputError
+from gt_core.seeding import Streams
+
+from mediated_marl.report import load_policies
+from mediated_marl.sampled import draw, play
+
+__all__ = ["evaluate_run"]
+
+
+def evaluate_run(directory: Path, n_games: int, seed: int = 0) -> dict[str, Any]:
+    """Play `n_games` games per seed of a run.
+
+    Raises:
+        InputError: fewer than two games.
+        RunError: if the directory holds no run.
+        CheckpointError: if the run is not finished or its model is damaged.
+    """
+    if n_games < 2:
+        raise InputError(f"games is {n_games}; an error needs at least 2")
+    config, game, agents, _, mediator = load_policies(directory)
+    generator = Streams(seed).torch("evaluation")
+    shape = (config.seeds, n_games, game.n_agents)
+    legal = agents if config.mediator != "none" else agents[..., :-1]
+    chosen = draw(legal.unsqueeze(1), torch.rand(shape, generator=generator, dtype=torch.float64))
+    uniform = torch.rand(shape, generator=generator, dtype=torch.float64)
+    games = play(game, chosen == game.n_actions, chosen.clamp(max=game.n_actions - 1), mediator, uniform)
+    rewards = games.rewards.mean(-1)
+    exact = (agents * game.deviations(agents, mediator)).sum(-1).mean(-1)
+    return {
+        "games": n_games,
+        "reward": rewards.mean().item(),
+        "reward_per_seed": rewards.mean(1).tolist(),
+        "reward_error_per_seed": (rewards.std(1) / n_games**0.5).tolist(),
+        "reward_exact_per_seed": exact.tolist(),
+        "welfare": games.rewards.sum(-1).mean().item(),
+        "payoff_per_agent": games.rewards.mean((0, 1)).tolist(),
+        "commitment": games.committed.double().mean().item(),
+        "coalition_size": games.committed.sum(-1).double().mean().item(),
+    }

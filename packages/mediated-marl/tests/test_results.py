@@ -1,0 +1,45 @@
+"""What is committed under results/, and the README that quotes it."""
+
+import importlib.util
+import json
+from pathlib import Path
+
+import pytest
+
+from mediated_marl.report import audit_run, load_config
+from mediated_marl.table import PUBLISHED, row
+
+PACKAGE = Path(__file__).parents[1]
+RUNS = sorted(path.parent for path in PACKAGE.glob("results/*/result.json"))
+
+
+def test_readme_quotes_the_committed_results():
+    spec = importlib.util.spec_from_file_location("table", PACKAGE / "results" / "table.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    readme = (PACKAGE / "README.md").read_text()
+    assert module.updated(readme) == readme, "run results/table.py --write"
+
+
+@pytest.mark.parametrize("run", RUNS, ids=lambda run: run.name)
+def test_committed_model_is_worth_what_its_result_says(run):
+    result, audited = json.loads((run / "result.json").read_text()), audit_run(run)
+    assert audited["reward_per_seed"] == pytest.approx(result["reward_per_seed"], abs=1e-6)
+    assert audited["deviation_gain_max"] == pytest.approx(result["deviation_gain_max"], abs=1e-6)
+
+
+@pytest.mark.parametrize("n_agents", [3, 10, 25])
+def test_committed_sampled_runs_reach_the_optimum(n_agents):
+    run = PACKAGE / "results" / f"sampled-e-{n_agents}"
+    figures = row(load_config(run), json.loads((run / "result.json").read_text()))
+    assert figures["reward"][0] >= 0.95
+    assert figures["next_to_grand"][0] <= figures["next_to_grand_bound"] + 0.01
+
+
+@pytest.mark.parametrize("n_agents", [3, 10])
+def test_committed_runs_of_the_paper_reproduce_its_cells(n_agents):
+    run = PACKAGE / "results" / f"paper-e-{n_agents}"
+    figures = row(load_config(run), json.loads((run / "result.json").read_text()))
+    published = PUBLISHED["e", n_agents]
+    assert figures["reward"][0] == pytest.approx(published.reward, abs=0.03)
+    assert figures["commitment"][0] == pytest.approx(published.commitment, abs=0.03)
