@@ -271,7 +271,7 @@ class Learner(Protocol):
     step: int
 
     def iterate(self) -> Mapping[str, float]:
-        """Do one iteration and return the figures to log."""
+        """Do one iteration and return the figures to log, if any."""
         ...
 
     def state_dict(self) -> Mapping[str, Any]:
@@ -284,10 +284,12 @@ class Learner(Protocol):
 
 
 def learn(run: Run, learner: Learner, iterations: int) -> None:
-    """Iterate a learner to the end, from the run's newest checkpoint if it has one, logging every iteration."""
+    """Iterate a learner to the end, from the run's newest checkpoint if it has one, and log what it returns."""
     saved = run.restore()
     if saved is not None:
         learner.load_state_dict(saved)
     with run:
         for step in run.steps(learner.step, iterations, learner.state_dict):
-            run.log(step + 1, learner.iterate())
+            figures = learner.iterate()
+            if figures:
+                run.log(step + 1, figures)

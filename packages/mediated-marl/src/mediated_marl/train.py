@@ -14,8 +14,7 @@ their initial parameters.
 from typing import Any
 
 import torch
-from gt_core.checkpoint import save_checkpoint
-from gt_core.run import Run, require_finite
+from gt_core.run import Run, learn, require_finite
 from gt_core.schedules import geometric
 from gt_core.seeding import Streams
 from torch import Tensor
@@ -33,16 +32,8 @@ __all__ = ["ExactTrainer", "train"]
 def train(run: Run, config: TrainConfig) -> "ExactTrainer | SampledTrainer":
     """Train to the end, from the run's newest checkpoint if it has one."""
     trainer = SampledTrainer(config) if config.gradients == "sampled" else ExactTrainer(config)
-    saved = run.restore()
-    if saved is not None:
-        trainer.load_state_dict(saved)
-    with run:
-        for step in run.steps(trainer.step, config.iterations, trainer.state_dict):
-            figures = trainer.iterate()
-            if figures:
-                run.log(step + 1, figures)
-    if not (run.directory / "model").exists():
-        save_checkpoint(run.directory / "model", trainer.players.state_dict())
+    learn(run, trainer, config.iterations)
+    run.keep_model(trainer.players.state_dict())
     return trainer
 
 
