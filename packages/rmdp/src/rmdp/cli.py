@@ -1,10 +1,12 @@
 """The commands. Heavy imports are inside the functions, so that `--help` answers at once."""
 
 import argparse
+import contextlib
 import dataclasses
 import json
+import signal
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -44,24 +46,45 @@ def train() -> None:
     from gt_core.environment import prepare
     from gt_core.run import Run, read_result
 
-    from rmdp.train import evaluate_model
+    from rmdp.train import ceiling_of, evaluate_model
     from rmdp.train import train as learn
 
     prepare(config.device, config.threads)
-    run = Run(config, resume=resume, packages=("rmdp", "gymnasium", "mujoco"), shown=_SHOWN)
+    ceiling = ceiling_of(config)
+    shown = _SHOWN if ceiling is None else _SHOWN | {"ceiling": "train/ceiling"}
+    run = Run(config, resume=resume, packages=("rmdp", "gymnasium", "mujoco"), shown=shown)
     if run.result is None:
-        run.finish(evaluate_model(learn(run, config)))
+        with _evaluated_when_stopped(run.directory):
+            model = learn(run, config, ceiling)
+        run.finish(evaluate_model(model))
     Console().print(
         _table(read_result(run.directory)), f"{run.directory}: result.json, model/", sep="\n", highlight=False
     )
 
 
+@contextlib.contextmanager
+def _evaluated_when_stopped(directory: Path) -> Iterator[None]:
+    """After Ctrl-C, once the state is saved, show what there is; the run stays unfinished and can be resumed."""
+    from gt_core.run import Interrupted
+
+    from rmdp.train import evaluate_model, load_model
+
+    try:
+        yield
+    except Interrupted as stop:
+        if stop.signum == signal.SIGINT:
+            sys.stderr.write("stopped and saved; evaluating what there is (Ctrl-C again skips it)\n")
+            figures = evaluate_model(load_model(directory))
+            Console().print(_table(figures, "so far"), highlight=False)
+        raise
+
+
 @dataclasses.dataclass(frozen=True)
 class EvaluateOptions:
-    """Judge a finished run by fresh deterministic episodes."""
+    """Judge a run, finished or stopped, by fresh deterministic episodes."""
 
     run: Annotated[Path, tyro.conf.Positional]
-    """Directory of a finished run."""
+    """Directory of a run, finished or stopped."""
     episodes: int = 10
     """Episodes per representative."""
     seed: int = 1
@@ -74,7 +97,7 @@ class EvaluateOptions:
 
 @command
 def evaluate() -> None:
-    """`rmdp-eval`: welfare, its spread over users and its ceiling, of a finished run."""
+    """`rmdp-eval`: welfare, its spread over users and its ceiling, of a run."""
     options = tyro.cli(EvaluateOptions, prog="rmdp-eval", config=(tyro.conf.FlagCreatePairsOff,))
     from gt_core.environment import prepare
 
@@ -88,10 +111,11 @@ def evaluate() -> None:
         Console().print(_table(figures), highlight=False)
 
 
-def _table(figures: Mapping[str, Any]) -> Table:
-    table = Table("figure", "value", title=f"{figures['env']}: {figures['n']} users, {figures['k']} policies")
+def _table(figures: Mapping[str, Any], remark: str = "") -> Table:
+    title = f"{figures['env']}: {figures['n']} users, {figures['k']} policies, {figures['algorithm']}"
+    table = Table("figure", "value", title=f"{title}, {remark}" if remark else title)
     for name, label in _ROWS.items():
         value = figures.get(name)
         if value is not None:
-            table.add_row(label, f"{value:.3g}" if isinstance(value, float) else str(value))
+            table.add_row(label, f"{value:.4g}" if isinstance(value, float) else str(value))
     return table
