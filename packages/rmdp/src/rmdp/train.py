@@ -57,6 +57,7 @@ def train(run: Run, config: TrainConfig, ceiling: float | None = None) -> Model:
     with run:
         for step in run.steps(algorithm.step, config.iterations, algorithm.state_dict):
             run.log(step + 1, algorithm.iterate() | known)
+    algorithm.representatives.env.close()
     model = model_of(algorithm, config)
     if not (run.directory / "model").exists():
         save_model(model, run.directory / "model")
@@ -69,9 +70,8 @@ def ceiling_of(config: TrainConfig) -> float | None:
 
 
 def model_of(algorithm: Algorithm, config: TrainConfig) -> Model:
-    """What an algorithm has learnt so far; closes its environments."""
+    """What an algorithm has learnt so far."""
     members = algorithm.representatives
-    members.env.close()
     model = Model(config, algorithm.population, members.policies, members.moments, algorithm.assignment)
     if not config.moves_users:
         return model
@@ -117,6 +117,7 @@ def _unfinished(directory: Path, config: TrainConfig) -> Model:
         raise RunError(f"{directory} holds no model and no checkpoint yet; continue it with --resume")
     algorithm = ALGORITHMS[config.algorithm](config, build_population(config))
     algorithm.load_state_dict(load_checkpoint(checkpoints[-1])["state"])
+    algorithm.representatives.env.close()
     return model_of(algorithm, config)
 
 
