@@ -17,7 +17,7 @@ from rich.table import Table
 
 from rmdp.config import PRESETS, default_preset
 
-__all__ = ["evaluate", "train"]
+__all__ = ["assign", "evaluate", "plot", "train"]
 
 _SHOWN = {"welfare": "train/welfare", "flips": "train/flips"}
 _ROWS = {
@@ -109,6 +109,73 @@ def evaluate() -> None:
         sys.stdout.write(json.dumps(figures) + "\n")
     else:
         Console().print(_table(figures), highlight=False)
+
+
+@dataclasses.dataclass(frozen=True)
+class PlotOptions:
+    """Draw a run's learning curve, users and their returns, and walks on the grid, into its folder plots/."""
+
+    run: Annotated[Path, tyro.conf.Positional]
+    """Directory of a run, finished or stopped."""
+    seed: int = 1
+    """Of the episodes that users are judged on."""
+    threads: int = 1
+    """CPU threads."""
+    json: bool = False
+    """Print one JSON object and nothing else."""
+
+
+@command
+def plot() -> None:
+    """`rmdp-plot`: pictures of a run."""
+    options = tyro.cli(PlotOptions, prog="rmdp-plot", config=(tyro.conf.FlagCreatePairsOff,))
+    from gt_core.environment import prepare
+
+    from rmdp.report import plot_run
+
+    prepare("cpu", options.threads)
+    files = [str(file) for file in plot_run(options.run, options.seed)]
+    sys.stdout.write(json.dumps({"files": files}) + "\n" if options.json else "".join(f"{file}\n" for file in files))
+
+
+@dataclasses.dataclass(frozen=True)
+class AssignOptions:
+    """Give new users the representative that is best for them, and the loss against a policy of their own."""
+
+    run: Annotated[Path, tyro.conf.Positional]
+    """Directory of a run, finished or stopped."""
+    users: str = "auto"
+    """package.module:factory, as in training; auto draws fresh users of the run's kind."""
+    n: int = 0
+    """How many; 0 takes as many as in training."""
+    seed: int = 1
+    """Of the users and the episodes."""
+    episodes: int = 10
+    """Episodes per representative."""
+    threads: int = 1
+    """CPU threads."""
+    json: bool = False
+    """Print one JSON object and nothing else."""
+
+
+@command
+def assign() -> None:
+    """`rmdp-assign`: representatives for users who took no part in training."""
+    options = tyro.cli(AssignOptions, prog="rmdp-assign", config=(tyro.conf.FlagCreatePairsOff,))
+    from gt_core.environment import prepare
+
+    from rmdp.report import assign_new_users
+
+    prepare("cpu", options.threads)
+    found = assign_new_users(options.run, options.users, options.n, options.seed, options.episodes)
+    if options.json:
+        sys.stdout.write(json.dumps(found) + "\n")
+        return
+    table = Table("user", "representative", "estimated return", "loss against a policy of their own")
+    losses = found["loss"] or [None] * found["n"]
+    for user, (chosen, value, loss) in enumerate(zip(found["assignment"], found["return"], losses, strict=True)):
+        table.add_row(str(user), str(chosen), f"{value:.4g}", "unknown" if loss is None else f"{loss:.4g}")
+    Console().print(table, f"mean return {found['welfare']:.4g}", sep="\n", highlight=False)
 
 
 def _table(figures: Mapping[str, Any], remark: str = "") -> Table:
