@@ -17,7 +17,7 @@ from rich.table import Table
 
 from rmdp.config import PRESETS, default_preset
 
-__all__ = ["assign", "evaluate", "plot", "train"]
+__all__ = ["assign", "evaluate", "export", "plot", "train"]
 
 _SHOWN = {"welfare": "train/welfare", "flips": "train/flips"}
 _ROWS = {
@@ -176,6 +176,39 @@ def assign() -> None:
     for user, (chosen, value, loss) in enumerate(zip(found["assignment"], found["return"], losses, strict=True)):
         table.add_row(str(user), str(chosen), f"{value:.4g}", "unknown" if loss is None else f"{loss:.4g}")
     Console().print(table, f"mean return {found['welfare']:.4g}", sep="\n", highlight=False)
+
+
+@dataclasses.dataclass(frozen=True)
+class ExportOptions:
+    """Freeze representatives as ONNX and Stable-Baselines3 models, with the assignment and hashes of all files."""
+
+    run: Annotated[Path, tyro.conf.Positional]
+    """Directory of a run, finished or stopped."""
+    out: Path | None = None
+    """New directory; RUN/export if not given."""
+    threads: int = 1
+    """CPU threads."""
+    json: bool = False
+    """Print the manifest as one JSON object and nothing else."""
+
+
+@command
+def export() -> None:
+    """`rmdp-export`: what a regulator is handed."""
+    options = tyro.cli(ExportOptions, prog="rmdp-export", config=(tyro.conf.FlagCreatePairsOff,))
+    from gt_core.environment import prepare
+
+    from rmdp.export import export_run
+
+    prepare("cpu", options.threads)
+    out = options.out or options.run / "export"
+    manifest = export_run(options.run, out)
+    if options.json:
+        sys.stdout.write(json.dumps(manifest) + "\n")
+        return
+    sys.stdout.write("".join(f"{out / name}\n" for name in [*manifest["files"], "manifest.json"]))
+    for name in manifest["left_out"]:
+        sys.stderr.write(f"left out: {name}; pip install 'rmdp[export]' brings it, where actions are bounded\n")
 
 
 def _table(figures: Mapping[str, Any], remark: str = "") -> Table:
