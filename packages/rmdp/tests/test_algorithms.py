@@ -107,6 +107,17 @@ def test_clusters_are_of_equal_size_while_balanced():
     assert sorted(cluster_sizes(learner.assignment, 3).tolist()) in ([7, 9, 9], [8, 8, 9])
 
 
+@pytest.mark.parametrize("deadline", [True, False])
+def test_nothing_is_expected_after_a_deadline_only(deadline):
+    members = learner_of(dataclasses.replace(WALKS, deadline=deadline, copies=4)).representatives
+    segment = members.collect()
+    nothing = np.zeros((*segment.ended.shape, 25))
+    targets = members._experience(segment, nothing, np.ones((3, 25))).value_target
+    cut = by_representative(torch.as_tensor(segment.transition.truncated & ~segment.transition.terminated), 3)
+    assert cut.any()
+    assert (targets[cut].abs().max() < 1e-5) == deadline
+
+
 def test_samples_are_sorted_by_representative():
     rows = torch.arange(2 * 6).view(2, 6, 1)  # two steps of three representatives with two copies each
     assert by_representative(rows, 3).squeeze(-1).tolist() == [[0, 1, 6, 7], [2, 3, 8, 9], [4, 5, 10, 11]]

@@ -64,6 +64,9 @@ class TrainConfig(RunConfig):
     """Discount per step."""
     gae_lambda: float = 0.95
     """Weight of each further temporal difference in the advantage."""
+    deadline: bool = False
+    """Whether the time limit is part of the task, so that nothing can be earned after it; otherwise it only cuts the
+    watching short, and the value of the state it cut is bootstrapped."""
     learning_rate: float = 1e-3
     """Adam's learning rate at the start."""
     final_learning_rate: float = 1e-4
@@ -183,6 +186,7 @@ _WALKS = TrainConfig(
     iterations=200,
     balance_until=0.1,
     normalise=False,
+    deadline=True,
     gamma=1.0,
     gae_lambda=1.0,
     entropy=0.2,

@@ -97,7 +97,7 @@ class Representatives:
             torch.as_tensor(rewards, dtype=torch.float32).to(device),
             value,
             values(self.moments.normalise(transition.next_observation)),
-            torch.as_tensor(transition.terminated).to(device),
+            torch.as_tensor(segment.ended if self.config.deadline else transition.terminated).to(device),
             torch.as_tensor(segment.ended).to(device),
             gamma=self.config.gamma,
             decay=self.config.gae_lambda,
