@@ -44,7 +44,7 @@ def table() -> str:
     """The whole table, in Markdown."""
     official = json.loads((RESULTS / "official.json").read_text())
     runs = [tuple(_read(file.parent / name) for name in ("result.json", "config.json")) for file in _files()]
-    runs.sort(key=lambda run: (run[0]["env"], run[0]["k"], run[0]["algorithm"], run[0]["seed"]))
+    runs.sort(key=lambda run: (run[0]["env"], run[0]["k"], run[0]["algorithm"], run[0]["seed"], run[1]["iterations"]))
     return HEADER + "".join(row(result, config, official) for result, config in runs)
 
 
