@@ -1,12 +1,17 @@
 """The commands, as typed."""
 
 import json
+import os
+import re
+import signal
 import subprocess
 import sys
 
 import pytest
+from rich.console import Console
 
 from rmdp import cli
+from rmdp.algorithms.em import EM
 
 
 def run(monkeypatch, command, *arguments):
@@ -34,6 +39,53 @@ def test_train_evaluate_and_resume(tmp_path, monkeypatch, capsys):
     assert not (tmp_path / "MUJOCO_LOG.TXT").exists()
 
 
+@pytest.mark.parametrize("typed", [["cluster"], ["one-for-all", "--k", "1"]])
+def test_algorithms_are_selectable(typed, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    run(monkeypatch, cli.train, "--preset", "smoke", "--algorithm", *typed, "--threads", "1", "--out-dir", "run")
+    assert json.loads((tmp_path / "run" / "result.json").read_text())["algorithm"] == typed[0]
+
+
+def test_ctrl_c_saves_and_evaluates_and_resumes_to_the_same_bits(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(Console, "width", 200)
+    typed = ["--preset", "smoke", "--threads", "1", "--out-dir"]
+    run(monkeypatch, cli.train, *typed, "straight")
+
+    iterate = EM.iterate
+
+    def interrupted(self):
+        if self.step == 1:
+            os.kill(os.getpid(), signal.SIGINT)
+        return iterate(self)
+
+    capsys.readouterr()
+    monkeypatch.setattr(EM, "iterate", interrupted)
+    with pytest.raises(SystemExit) as stopped:
+        run(monkeypatch, cli.train, *typed, "stopped")
+    monkeypatch.setattr(EM, "iterate", iterate)
+    assert stopped.value.code == 130
+    captured = capsys.readouterr()
+    assert "so far" in captured.out
+    assert "social welfare" in captured.out
+    assert "--resume continues" in captured.err
+    assert not (tmp_path / "stopped" / "result.json").exists()
+    run(monkeypatch, cli.evaluate, "stopped", "--json")
+    assert json.loads(capsys.readouterr().out)["k"] == 2
+
+    run(monkeypatch, cli.train, *typed, "stopped", "--resume")
+    results = [json.loads((tmp_path / name / "result.json").read_text()) for name in ("straight", "stopped")]
+    assert results[0] | {"seconds": 0} == results[1] | {"seconds": 0}
+    models = [(tmp_path / name / "model" / "tensors.safetensors").read_bytes() for name in ("straight", "stopped")]
+    assert models[0] == models[1]
+
+
+def test_progress_shows_the_welfare_and_the_ceiling(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    run(monkeypatch, cli.train, "--preset", "smoke", "--threads", "1", "--out-dir", "run")
+    assert re.search(r"3/3 .* left +welfare \S+ +flips \S+ +ceiling \S+", capsys.readouterr().err)
+
+
 def test_users_from_a_file_in_the_working_directory(tmp_path, monkeypatch, capsys):
     (tmp_path / "pole_users.py").write_text(
         "def likes(n, generator):\n"
@@ -51,7 +103,7 @@ def test_users_from_a_file_in_the_working_directory(tmp_path, monkeypatch, capsy
     ("arguments", "message"),
     [
         (["--k", "200"], "k = 200, n = 100"),
-        (["--env", "HalfCheeta-v4", "--users", "a:b"], "cannot import 'a'"),
+        (["--env", "HalfCheeta-v4", "--users", "a:b"], "a:b cannot be imported"),
         (["--env", "HalfCheeta-v4"], "did you mean"),
         (["--preset", "quick"], "preset 'quick' does not exist"),
     ],

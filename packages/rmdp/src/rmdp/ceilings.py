@@ -21,8 +21,10 @@ from numpy.typing import NDArray
 from rmdp.assignment import require_budget
 from rmdp.envs.batch import Floats
 from rmdp.envs.resource_gathering import HOME, SIDE
+from rmdp.envs.robots import HORIZON
+from rmdp.population import Population, ResourceGathering, TargetVelocity
 
-__all__ = ["closed_walks", "resource_gathering_ceiling", "velocity_ceiling"]
+__all__ = ["closed_walks", "own_returns", "resource_gathering_ceiling", "velocity_ceiling"]
 
 _STARTS = 30
 _CELLS = SIDE * SIDE
@@ -76,6 +78,15 @@ def resource_gathering_ceiling(k: int, generator: np.random.Generator) -> float:
         return float(worth.max(axis=0).sum() / _CELLS)
     starts = generator.integers(len(worth), size=(_STARTS, k))
     return max(_exchange(worth, chosen) for chosen in starts) / _CELLS
+
+
+def own_returns(population: Population) -> Floats | None:
+    """The best return of each user with a policy of their own, (n,), where it is known."""
+    if isinstance(population, TargetVelocity):
+        return np.full(population.n, HORIZON * population.scale)
+    if isinstance(population, ResourceGathering):
+        return np.asarray(_worth_of_walks().max(axis=0)[population.cells] / 100.0, dtype=np.float64)
+    return None
 
 
 @cache

@@ -1,10 +1,12 @@
 """The commands. Heavy imports are inside the functions, so that `--help` answers at once."""
 
 import argparse
+import contextlib
 import dataclasses
 import json
+import signal
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -15,7 +17,7 @@ from rich.table import Table
 
 from rmdp.config import PRESETS, default_preset
 
-__all__ = ["evaluate", "train"]
+__all__ = ["assign", "evaluate", "export", "plot", "train"]
 
 _SHOWN = {"welfare": "train/welfare", "flips": "train/flips"}
 _ROWS = {
@@ -44,24 +46,45 @@ def train() -> None:
     from gt_core.environment import prepare
     from gt_core.run import Run, read_result
 
-    from rmdp.train import evaluate_model
+    from rmdp.train import ceiling_of, evaluate_model
     from rmdp.train import train as learn
 
     prepare(config.device, config.threads)
-    run = Run(config, resume=resume, packages=("rmdp", "gymnasium", "mujoco"), shown=_SHOWN)
+    ceiling = ceiling_of(config)
+    shown = _SHOWN if ceiling is None else _SHOWN | {"ceiling": "train/ceiling"}
+    run = Run(config, resume=resume, packages=("rmdp", "gymnasium", "mujoco"), shown=shown)
     if run.result is None:
-        run.finish(evaluate_model(learn(run, config)))
+        with _evaluated_when_stopped(run.directory):
+            model = learn(run, config, ceiling)
+        run.finish(evaluate_model(model))
     Console().print(
         _table(read_result(run.directory)), f"{run.directory}: result.json, model/", sep="\n", highlight=False
     )
 
 
+@contextlib.contextmanager
+def _evaluated_when_stopped(directory: Path) -> Iterator[None]:
+    """After Ctrl-C, once the state is saved, show what there is; the run stays unfinished and can be resumed."""
+    from gt_core.run import Interrupted
+
+    from rmdp.train import evaluate_model, load_model
+
+    try:
+        yield
+    except Interrupted as stop:
+        if stop.signum == signal.SIGINT:
+            sys.stderr.write("stopped and saved; evaluating what there is (Ctrl-C again skips it)\n")
+            figures = evaluate_model(load_model(directory))
+            Console().print(_table(figures, "so far"), highlight=False)
+        raise
+
+
 @dataclasses.dataclass(frozen=True)
 class EvaluateOptions:
-    """Judge a finished run by fresh deterministic episodes."""
+    """Judge a run, finished or stopped, by fresh deterministic episodes."""
 
     run: Annotated[Path, tyro.conf.Positional]
-    """Directory of a finished run."""
+    """Directory of a run, finished or stopped."""
     episodes: int = 10
     """Episodes per representative."""
     seed: int = 1
@@ -74,7 +97,7 @@ class EvaluateOptions:
 
 @command
 def evaluate() -> None:
-    """`rmdp-eval`: welfare, its spread over users and its ceiling, of a finished run."""
+    """`rmdp-eval`: welfare, its spread over users and its ceiling, of a run."""
     options = tyro.cli(EvaluateOptions, prog="rmdp-eval", config=(tyro.conf.FlagCreatePairsOff,))
     from gt_core.environment import prepare
 
@@ -88,10 +111,111 @@ def evaluate() -> None:
         Console().print(_table(figures), highlight=False)
 
 
-def _table(figures: Mapping[str, Any]) -> Table:
-    table = Table("figure", "value", title=f"{figures['env']}: {figures['n']} users, {figures['k']} policies")
+@dataclasses.dataclass(frozen=True)
+class PlotOptions:
+    """Draw a run's learning curve, users and their returns, and walks on the grid, into its folder plots/."""
+
+    run: Annotated[Path, tyro.conf.Positional]
+    """Directory of a run, finished or stopped."""
+    seed: int = 1
+    """Of the episodes that users are judged on."""
+    threads: int = 1
+    """CPU threads."""
+    json: bool = False
+    """Print one JSON object and nothing else."""
+
+
+@command
+def plot() -> None:
+    """`rmdp-plot`: pictures of a run."""
+    options = tyro.cli(PlotOptions, prog="rmdp-plot", config=(tyro.conf.FlagCreatePairsOff,))
+    from gt_core.environment import prepare
+
+    from rmdp.report import plot_run
+
+    prepare("cpu", options.threads)
+    files = [str(file) for file in plot_run(options.run, options.seed)]
+    sys.stdout.write(json.dumps({"files": files}) + "\n" if options.json else "".join(f"{file}\n" for file in files))
+
+
+@dataclasses.dataclass(frozen=True)
+class AssignOptions:
+    """Give new users the representative that is best for them, and the loss against a policy of their own."""
+
+    run: Annotated[Path, tyro.conf.Positional]
+    """Directory of a run, finished or stopped."""
+    users: str = "auto"
+    """package.module:factory, as in training; auto draws fresh users of the run's kind."""
+    n: int = 0
+    """How many; 0 takes as many as in training."""
+    seed: int = 1
+    """Of the users and the episodes."""
+    episodes: int = 10
+    """Episodes per representative."""
+    threads: int = 1
+    """CPU threads."""
+    json: bool = False
+    """Print one JSON object and nothing else."""
+
+
+@command
+def assign() -> None:
+    """`rmdp-assign`: representatives for users who took no part in training."""
+    options = tyro.cli(AssignOptions, prog="rmdp-assign", config=(tyro.conf.FlagCreatePairsOff,))
+    from gt_core.environment import prepare
+
+    from rmdp.report import assign_new_users
+
+    prepare("cpu", options.threads)
+    found = assign_new_users(options.run, options.users, options.n, options.seed, options.episodes)
+    if options.json:
+        sys.stdout.write(json.dumps(found) + "\n")
+        return
+    table = Table("user", "representative", "estimated return", "loss against a policy of their own")
+    losses = found["loss"] or [None] * found["n"]
+    for user, (chosen, value, loss) in enumerate(zip(found["assignment"], found["return"], losses, strict=True)):
+        table.add_row(str(user), str(chosen), f"{value:.4g}", "unknown" if loss is None else f"{loss:.4g}")
+    Console().print(table, f"mean return {found['welfare']:.4g}", sep="\n", highlight=False)
+
+
+@dataclasses.dataclass(frozen=True)
+class ExportOptions:
+    """Freeze representatives as ONNX and Stable-Baselines3 models, with the assignment and hashes of all files."""
+
+    run: Annotated[Path, tyro.conf.Positional]
+    """Directory of a run, finished or stopped."""
+    out: Path | None = None
+    """New directory; RUN/export if not given."""
+    threads: int = 1
+    """CPU threads."""
+    json: bool = False
+    """Print the manifest as one JSON object and nothing else."""
+
+
+@command
+def export() -> None:
+    """`rmdp-export`: what a regulator is handed."""
+    options = tyro.cli(ExportOptions, prog="rmdp-export", config=(tyro.conf.FlagCreatePairsOff,))
+    from gt_core.environment import prepare
+
+    from rmdp.export import export_run
+
+    prepare("cpu", options.threads)
+    out = options.out or options.run / "export"
+    manifest = export_run(options.run, out)
+    if options.json:
+        sys.stdout.write(json.dumps(manifest) + "\n")
+        return
+    sys.stdout.write("".join(f"{out / name}\n" for name in [*manifest["files"], "manifest.json"]))
+    for name in manifest["left_out"]:
+        sys.stderr.write(f"left out: {name}; pip install 'rmdp[export]' brings it, where actions are bounded\n")
+
+
+def _table(figures: Mapping[str, Any], remark: str = "") -> Table:
+    title = f"{figures['env']}: {figures['n']} users, {figures['k']} policies, {figures['algorithm']}"
+    table = Table("figure", "value", title=f"{title}, {remark}" if remark else title)
     for name, label in _ROWS.items():
         value = figures.get(name)
         if value is not None:
-            table.add_row(label, f"{value:.3g}" if isinstance(value, float) else str(value))
+            table.add_row(label, f"{value:.4g}" if isinstance(value, float) else str(value))
     return table

@@ -30,8 +30,8 @@ class TrainConfig(RunConfig):
     """Who they are: package.module:factory, called with (n, generator) for a function from transitions to (..., n)
     rewards; auto is target velocities for robots, cells for resource-gathering, and random linear scalarisations for
     multi-objective environments."""
-    algorithm: Literal["em"] = "em"
-    """How users and policies are matched."""
+    algorithm: Literal["em", "end-to-end", "cluster", "random", "oracle", "one-for-all", "one-each"] = "em"
+    """How users and policies are matched; one-for-all (k = 1) and one-each (k = n) are the bounds."""
     iterations: int = 500
     """M-steps."""
     warm_up: int = 10
@@ -44,6 +44,10 @@ class TrainConfig(RunConfig):
     """Share of training after which users are themselves."""
     balance_until: float = 0.5
     """Share of training during which clusters have equal size, up to one user."""
+    assignment_rate: float = 0.1
+    """Adam's learning rate for the soft assignment of end-to-end, one step per iteration."""
+    pretrain: float = 0.1
+    """Share of training in which cluster learns the one policy whose rewards tell users apart."""
     samples: int = 2048
     """Steps of each representative per iteration."""
     copies: int = 0
@@ -60,6 +64,9 @@ class TrainConfig(RunConfig):
     """Discount per step."""
     gae_lambda: float = 0.95
     """Weight of each further temporal difference in the advantage."""
+    deadline: bool = False
+    """Whether the time limit is part of the task, so that nothing can be earned after it; otherwise it only cuts the
+    watching short, and the value of the state it cut is bootstrapped."""
     learning_rate: float = 1e-3
     """Adam's learning rate at the start."""
     final_learning_rate: float = 1e-4
@@ -94,12 +101,13 @@ class TrainConfig(RunConfig):
                 raise InputError(f"{name} must be at least 1, got {getattr(self, name)}")
         for name in ("sigma", "learning_rate", "final_learning_rate", "clip", "kl_limit", "gradient_norm"):
             self._require_positive(name)
-        for name in ("entropy", "final_entropy"):
+        for name in ("entropy", "final_entropy", "assignment_rate"):
             self._require_positive(name)
         for name in ("warm_up", "copies"):
             if getattr(self, name) < 0:
                 raise InputError(f"{name} must be at least 0, got {getattr(self, name)}")
         self._require_shares()
+        self._require_bound()
         if any(size < 1 for size in self.hidden):
             raise InputError(f"hidden layers need at least 1 unit, got {self.hidden}")
 
@@ -114,6 +122,16 @@ class TrainConfig(RunConfig):
         return math.ceil(self.samples / self.copies_each)
 
     @property
+    def steps_per_iteration(self) -> int:
+        """Environment steps of all representatives per iteration."""
+        return self.segment * self.copies_each * self.k
+
+    @property
+    def moves_users(self) -> bool:
+        """Whether the algorithm learns who is served by whom, so that users may be moved once more at the end."""
+        return self.algorithm in ("em", "end-to-end")
+
+    @property
     def name(self) -> str:
         """A name for the run, made from the settings that tell runs apart."""
         env = self.env.replace("/", "-").replace(":", "-")
@@ -122,6 +140,14 @@ class TrainConfig(RunConfig):
     def _require_positive(self, name: str) -> None:
         if not 0 < getattr(self, name) < math.inf:
             raise InputError(f"{name} must be positive and finite, got {getattr(self, name)}")
+
+    def _require_bound(self) -> None:
+        bounds = {"one-for-all": 1, "one-each": self.n}
+        needed = bounds.get(self.algorithm, self.k)
+        if self.k != needed:
+            raise InputError(f"{self.algorithm} has {needed} policies, got k = {self.k}: use --k {needed}")
+        if self.algorithm == "cluster" and self.iterations < 2:
+            raise InputError(f"cluster needs at least 2 iterations, one of them to pretrain, got {self.iterations}")
 
     def _require_shares(self) -> None:
         for name in ("gamma", "gae_lambda"):
@@ -133,6 +159,8 @@ class TrainConfig(RunConfig):
             raise InputError(f"ease must be at least 1 and finite, got {self.ease}")
         if not 0 <= self.balance_until <= 1:
             raise InputError(f"balance_until must lie in [0, 1], got {self.balance_until}")
+        if not 0 < self.pretrain < 1:
+            raise InputError(f"pretrain must lie in (0, 1), got {self.pretrain}")
         if not 0 < self.ease_until <= 1:
             raise InputError(f"ease_until must lie in (0, 1], got {self.ease_until}")
 
@@ -158,6 +186,7 @@ _WALKS = TrainConfig(
     iterations=200,
     balance_until=0.1,
     normalise=False,
+    deadline=True,
     gamma=1.0,
     gae_lambda=1.0,
     entropy=0.2,

@@ -25,10 +25,11 @@ from torch import Tensor, nn
 
 from rmdp.envs.batch import Actions, DiscreteActions, Floats
 
-__all__ = ["Critics", "ObservationMoments", "Policies", "Trunk"]
+__all__ = ["OBSERVATION_LIMIT", "Critics", "ObservationMoments", "Policies", "StackedLinear", "Trunk"]
 
 Trunk = Literal["own", "shared"]
-_CLIP = 5.0
+OBSERVATION_LIMIT = 5.0
+"""How many standard deviations from the mean normalised observations may lie."""
 
 
 class StackedLinear(nn.Module):
@@ -201,10 +202,14 @@ class ObservationMoments(nn.Module):
         self.mean += delta * len(batch) / total
         self.count.copy_(total)
 
+    @property
+    def deviation(self) -> Tensor:
+        """Standard deviation of each number, (D,)."""
+        return (self.square / self.count.clamp_min(1) + 1e-8).sqrt()
+
     def normalise(self, observations: Floats) -> Tensor:
         """Raw observations (..., D) to mean 0 and variance 1, within 5 standard deviations; as they are at first."""
         raw = torch.as_tensor(observations, dtype=torch.float32).to(self.mean.device)
         if self.count == 0:
             return raw
-        deviation = (self.square / self.count + 1e-8).sqrt()
-        return ((raw - self.mean.float()) / deviation.float()).clamp(-_CLIP, _CLIP)
+        return ((raw - self.mean.float()) / self.deviation.float()).clamp(-OBSERVATION_LIMIT, OBSERVATION_LIMIT)

@@ -1,8 +1,8 @@
 """From a config to a trained model on disk, and from there to its figures.
 
 The model is what evaluation and deployment need: the policies, the moments that normalise their observations, and the
-assignment of the users. Users are assigned for good on deterministic episodes, since exploration noise would judge
-policies by what they will not do; figures come from other episodes.
+assignment of the users. Algorithms that learn the assignment settle it on deterministic episodes, since exploration
+noise would judge policies by what they will not do; figures come from other episodes.
 """
 
 from pathlib import Path
@@ -16,7 +16,7 @@ from gt_core.errors import RunError
 from gt_core.run import Run
 from gt_core.seeding import Streams
 
-from rmdp.algorithms.em import EM
+from rmdp.algorithms import ALGORITHMS, Algorithm
 from rmdp.assignment import Assignment, greedy_assignment
 from rmdp.config import TrainConfig
 from rmdp.envs.batch import Floats
@@ -25,7 +25,7 @@ from rmdp.policies import ObservationMoments, Policies
 from rmdp.population import Population
 from rmdp.setup import build_ceiling, build_env, build_networks, build_population
 
-__all__ = ["Model", "evaluate_model", "load_model", "train"]
+__all__ = ["Model", "ceiling_of", "evaluate_model", "load_model", "model_of", "returns", "save_model", "train"]
 
 
 class Model(NamedTuple):
@@ -38,34 +38,69 @@ class Model(NamedTuple):
     assignment: Assignment
 
 
-def train(run: Run, config: TrainConfig) -> Model:
-    """Train to the end, from the run's newest checkpoint if it has one; leave the model in the run's directory."""
-    algorithm = EM(config)
+def train(run: Run, config: TrainConfig, ceiling: float | None = None) -> Model:
+    """Train to the end, from the run's newest checkpoint if it has one; leave the model in the run's directory.
+
+    Args:
+        run: Where to.
+        config: Its config.
+        ceiling: Logged beside the welfare, if it is known.
+
+    Raises:
+        Interrupted: After a signal, once the state is saved.
+    """
+    algorithm = ALGORITHMS[config.algorithm](config, build_population(config))
     saved = run.restore()
     if saved is not None:
         algorithm.load_state_dict(saved)
+    known = {} if ceiling is None else {"train/ceiling": ceiling}
     with run:
         for step in run.steps(algorithm.step, config.iterations, algorithm.state_dict):
-            run.log(step + 1, algorithm.iterate())
-    algorithm.env.close()
-    model = Model(config, algorithm.population, algorithm.policies, algorithm.moments, algorithm.assignment)
-    values = _returns(model, Streams(config.seed).numpy("final assignment"), config.evaluation_episodes)
-    model = model._replace(assignment=greedy_assignment(values, model.assignment))
+            run.log(step + 1, algorithm.iterate() | known)
+    algorithm.representatives.env.close()
+    model = model_of(algorithm, config)
     if not (run.directory / "model").exists():
-        save_checkpoint(run.directory / "model", _state(model))
+        save_model(model, run.directory / "model")
     return model
 
 
+def ceiling_of(config: TrainConfig) -> float | None:
+    """The best welfare the budget can reach, where it is known."""
+    return build_ceiling(config, build_population(config))
+
+
+def model_of(algorithm: Algorithm, config: TrainConfig) -> Model:
+    """What an algorithm has learnt so far."""
+    members = algorithm.representatives
+    model = Model(config, algorithm.population, members.policies, members.moments, algorithm.assignment)
+    if not config.moves_users:
+        return model
+    values = returns(model, Streams(config.seed).numpy("final assignment"), config.evaluation_episodes)
+    return model._replace(assignment=greedy_assignment(values, model.assignment))
+
+
+def save_model(model: Model, path: Path) -> None:
+    """Write policies, moments and assignment as a checkpoint."""
+    state = {
+        "policies": model.policies.state_dict(),
+        "moments": model.moments.state_dict(),
+        "assignment": torch.from_numpy(model.assignment),
+    }
+    save_checkpoint(path, state)
+
+
 def load_model(directory: Path) -> Model:
-    """The model of a finished run.
+    """The model of a run: the trained one, or what its newest checkpoint holds if it was stopped.
 
     Raises:
-        RunError: There is no run, or it is not finished.
-        CheckpointError: The model's files were altered.
+        RunError: There is no run, or it was stopped before its first checkpoint.
+        CheckpointError: The files were altered.
     """
-    if not (directory / "model").is_dir():
-        raise RunError(f"{directory} holds no model; is it a run, and finished?")
+    if not (directory / "config.json").is_file():
+        raise RunError(f"{directory} holds no model; is it a run?")
     config = read_config(TrainConfig(), directory / "config.json")
+    if not (directory / "model").is_dir():
+        return _unfinished(directory, config)
     population = build_population(config)
     env = build_env(config, 1, np.random.default_rng(0))
     policies, _, moments = build_networks(config, env, population.n, Streams(config.seed))
@@ -74,6 +109,16 @@ def load_model(directory: Path) -> Model:
     policies.load_state_dict(state["policies"])
     moments.load_state_dict(state["moments"])
     return Model(config, population, policies, moments, state["assignment"].numpy())
+
+
+def _unfinished(directory: Path, config: TrainConfig) -> Model:
+    checkpoints = sorted((directory / "checkpoints").glob("step-*"))
+    if not checkpoints:
+        raise RunError(f"{directory} holds no model and no checkpoint yet; continue it with --resume")
+    algorithm = ALGORITHMS[config.algorithm](config, build_population(config))
+    algorithm.load_state_dict(load_checkpoint(checkpoints[-1])["state"])
+    algorithm.representatives.env.close()
+    return model_of(algorithm, config)
 
 
 def evaluate_model(model: Model, seed: int = 0, episodes: int = 0) -> dict[str, Any]:
@@ -85,7 +130,7 @@ def evaluate_model(model: Model, seed: int = 0, episodes: int = 0) -> dict[str, 
         episodes: Per representative; 0 takes the config's number.
     """
     config = model.config
-    values = _returns(model, Streams(seed).numpy("evaluation"), episodes or config.evaluation_episodes)
+    values = returns(model, Streams(seed).numpy("evaluation"), episodes or config.evaluation_episodes)
     figures = welfare_figures(values, model.assignment)
     ceiling = build_ceiling(config, model.population)
     if ceiling is not None:
@@ -93,17 +138,10 @@ def evaluate_model(model: Model, seed: int = 0, episodes: int = 0) -> dict[str, 
     return {"env": config.env, "k": config.k, "n": model.population.n, "algorithm": config.algorithm} | figures
 
 
-def _returns(model: Model, generator: np.random.Generator, episodes: int) -> Floats:
+def returns(model: Model, generator: np.random.Generator, episodes: int) -> Floats:
+    """Deterministic returns of all users with all representatives, (k, n)."""
     config = model.config
     env = build_env(config, episodes, generator)
     values = deterministic_returns(env, model.policies, model.moments, model.population, config.k)
     env.close()
     return values
-
-
-def _state(model: Model) -> dict[str, Any]:
-    return {
-        "policies": model.policies.state_dict(),
-        "moments": model.moments.state_dict(),
-        "assignment": torch.from_numpy(model.assignment),
-    }

@@ -20,18 +20,12 @@ With exact steps neither lowers welfare. What this version does beyond the publi
 import math
 from typing import Any
 
-import numpy as np
-import torch
-from gt_core.run import require_finite
-from gt_core.schedules import geometric
 from gt_core.seeding import Streams
 
-from rmdp.assignment import QTable, balanced_assignment, cluster_sizes, flips, greedy_assignment, social_welfare, update
+from rmdp.assignment import QTable, balanced_assignment, cluster_sizes, flips, greedy_assignment, social_welfare
 from rmdp.config import TrainConfig
-from rmdp.envs.batch import Floats
-from rmdp.ppo import Experience, PPOConfig, generalised_advantages, improve
-from rmdp.rollout import Segment, by_representative, collect, stagger
-from rmdp.setup import build_env, build_networks, build_population
+from rmdp.population import Population
+from rmdp.representatives import Representatives, arrays_to_tensors, one_hot, remember, tolerance, users_and_eased
 
 __all__ = ["EM"]
 
@@ -41,37 +35,29 @@ class EM:
 
     Args:
         config: The run's config.
+        population: The users.
     """
 
-    def __init__(self, config: TrainConfig) -> None:
-        self.config = config
+    def __init__(self, config: TrainConfig, population: Population) -> None:
+        self.config, self.population = config, population
         self.step = 0
         self.streams = Streams(config.seed, config.device)
-        self.population = build_population(config)
-        self.env = build_env(config, config.copies_each, self.streams.numpy("environments"))
-        self.observation: Floats = self.env.reset()
-        stagger(self.env, config.k)
-        self.policies, self.critics, self.moments = build_networks(config, self.env, self.population.n, self.streams)
-        parameters = [*self.policies.parameters(), *self.critics.parameters()]
-        self.optimiser = torch.optim.Adam(parameters, lr=config.learning_rate, eps=1e-5)
-        self.assignment = balanced_assignment(config.k, self.population.n, self.streams.numpy("assignment"))
-        self.eased_table = QTable.empty(config.k, self.population.n)
-        self.table = QTable.empty(config.k, self.population.n)
+        self.representatives = Representatives(config, population.n, self.streams)
+        self.assignment = balanced_assignment(config.k, population.n, self.streams.numpy("assignment"))
+        self.eased_table = QTable.empty(config.k, population.n)
+        self.table = QTable.empty(config.k, population.n)
 
     def iterate(self) -> dict[str, float]:
         """Collect, M-step, E-step; the figures to log."""
         config, k = self.config, self.config.k
-        ease = geometric(self.step / config.iterations, config.ease, 1.0, until=config.ease_until)
-        segment = collect(
-            self.env, self.observation, self.policies, self.moments, k, config.segment, self.streams.torch("actions")
-        )
-        self.observation = segment.observation
-        rewards = self.population.rewards(segment.transition)
-        eased = self.population.eased(ease).rewards(segment.transition) if ease > 1 else rewards
-        self.table = self._remember(self.table, rewards, segment)
-        self.eased_table = self._remember(self.eased_table, eased, segment)
+        ease = tolerance(config, self.step)
+        segment = self.representatives.collect()
+        rewards, eased = users_and_eased(self.population, ease, segment)
+        self.table = remember(self.table, rewards, segment, config.memory)
+        self.eased_table = remember(self.eased_table, eased, segment, config.memory)
 
-        figures = self._m_step(segment, eased)
+        progress = self.step / config.iterations
+        figures = self.representatives.improve(segment, eased, one_hot(self.assignment, k), progress)
         moved = self._e_step()
         self.step += 1
         return figures | {
@@ -79,31 +65,8 @@ class EM:
             "train/flips": moved,
             "train/largest_cluster": int(cluster_sizes(self.assignment, k).max()),
             "train/ease": ease,
-            "train/env_steps": self.step * config.segment * self.env.copies,
-            "train/diverged": self.env.diverged,
+            "train/env_steps": self.step * config.steps_per_iteration,
         }
-
-    def _m_step(self, segment: Segment, rewards: Floats) -> dict[str, float]:
-        """Improve each policy for the summed rewards (T, B, n) of its users."""
-        config, progress = self.config, self.step / self.config.iterations
-        for group in self.optimiser.param_groups:
-            group["lr"] = geometric(progress, config.learning_rate, config.final_learning_rate)
-        settings = PPOConfig(
-            epochs=config.epochs,
-            minibatches=config.minibatches,
-            clip=config.clip,
-            entropy=geometric(progress, config.entropy, config.final_entropy),
-            kl_limit=config.kl_limit,
-            gradient_norm=config.gradient_norm,
-        )
-        experience = self._experience(segment, rewards)
-        done = improve(
-            self.policies, self.critics, self.optimiser, experience, settings, self.streams.torch("minibatches")
-        )
-        if config.normalise:
-            self.moments.observe(segment.transition.observation)
-        require_finite(policy_loss=done.policy_loss, value_loss=done.value_loss)
-        return {f"train/{name}": value for name, value in done._asdict().items()}
 
     def _e_step(self) -> int:
         """Move every user to the best policy; how many moved."""
@@ -114,43 +77,9 @@ class EM:
         self.assignment = greedy_assignment(self.eased_table.values, before, capacity)
         return flips(before, self.assignment)
 
-    @torch.no_grad()
-    def _experience(self, segment: Segment, rewards: Floats) -> Experience:
-        """Advantages of each policy's users, and value targets of all."""
-        k, transition = self.config.k, segment.transition
-        device = segment.normalised.device
-
-        def values(observations: torch.Tensor) -> torch.Tensor:
-            flat: torch.Tensor = self.critics(by_representative(observations, k))
-            return flat.view(k, len(observations), -1, self.population.n).transpose(0, 1).flatten(1, 2)
-
-        value = values(segment.normalised)
-        advantage = generalised_advantages(
-            torch.as_tensor(rewards, dtype=torch.float32).to(device),
-            value,
-            values(self.moments.normalise(transition.next_observation)),
-            torch.as_tensor(transition.terminated).to(device),
-            torch.as_tensor(segment.ended).to(device),
-            gamma=self.config.gamma,
-            decay=self.config.gae_lambda,
-        )
-        serves = torch.as_tensor(self.assignment).to(device) == torch.arange(k, device=device)[:, None]
-        own = torch.einsum("ksn,kn->ks", by_representative(advantage, k), serves.float())
-        own = (own - own.mean(1, keepdim=True)) / (own.std(1, keepdim=True) + 1e-3)
-        parts = segment.normalised, segment.action, segment.log_probability
-        observation, action, log_probability = (by_representative(part, k) for part in parts)
-        return Experience(observation, action, log_probability, own, by_representative(advantage + value, k))
-
-    def _remember(self, table: QTable, rewards: Floats, segment: Segment) -> QTable:
-        k = self.config.k
-        summed = rewards.sum(axis=0).reshape(k, -1, self.population.n).sum(axis=1)
-        ended = segment.ended.sum(axis=0).reshape(k, -1).sum(axis=1)
-        return update(table, summed, ended.astype(np.float64), self.config.memory)
-
     def state_dict(self) -> dict[str, Any]:
-        """Networks, optimiser, tables, assignment, environments and random generators."""
+        """The representatives, the tables and the assignment."""
         arrays = {
-            "observation": self.observation,
             "assignment": self.assignment,
             "reward": self.table.reward,
             "episodes": self.table.episodes,
@@ -159,23 +88,15 @@ class EM:
         }
         return {
             "step": self.step,
-            "policies": self.policies.state_dict(),
-            "critics": self.critics.state_dict(),
-            "moments": self.moments.state_dict(),
-            "optimiser": self.optimiser.state_dict(),
-            "arrays": {name: torch.from_numpy(np.ascontiguousarray(array)) for name, array in arrays.items()},
-            "environments": {name: torch.from_numpy(np.array(array)) for name, array in self.env.state().items()},
-            "streams": self.streams.state_dict(),
+            "representatives": self.representatives.state_dict(),
+            "arrays": arrays_to_tensors(arrays),
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Continue where `state` was taken."""
         self.step = state["step"]
-        for name in ("policies", "critics", "moments", "optimiser", "streams"):
-            getattr(self, name).load_state_dict(state[name])
+        self.representatives.load_state_dict(state["representatives"])
         arrays = {name: tensor.numpy() for name, tensor in state["arrays"].items()}
         self.assignment = arrays["assignment"]
         self.table = QTable(arrays["reward"], arrays["episodes"])
         self.eased_table = QTable(arrays["eased_reward"], arrays["eased_episodes"])
-        self.env.restore({name: tensor.numpy() for name, tensor in state["environments"].items()})
-        self.observation = arrays["observation"]

@@ -1,4 +1,4 @@
-"""The EM-like algorithm as a whole: the same seed, the same run; stopped and continued, the same run."""
+"""The algorithms as a whole: the same seed, the same run; stopped and continued, the same run."""
 
 import dataclasses
 
@@ -9,17 +9,31 @@ import torch
 from gt_core.checkpoint import load_checkpoint, save_checkpoint
 from gt_core.errors import InputError
 
-from rmdp.algorithms.em import EM
+from rmdp.algorithms import ALGORITHMS
 from rmdp.assignment import cluster_sizes, greedy_assignment, social_welfare
 from rmdp.config import PRESETS, TrainConfig
 from rmdp.evaluate import deterministic_returns, welfare_figures
 from rmdp.rollout import by_representative
-from rmdp.setup import build_ceiling, build_env
+from rmdp.setup import build_ceiling, build_env, build_population
 
 SMOKE = dataclasses.replace(PRESETS["smoke"], iterations=6, threads=1, hidden=(8, 8))
 WALKS = dataclasses.replace(PRESETS["gathering"], k=3, iterations=12, warm_up=2, samples=512, threads=1)
 POLE = dataclasses.replace(SMOKE, env="deep-sea-treasure-v0", n=6)
 CONFIGS = {"robots": SMOKE, "walks": WALKS, "gymnasium": POLE}
+OTHERS = {
+    name: dataclasses.replace(
+        SMOKE,
+        algorithm=name,
+        n=8,
+        k={"one-for-all": 1, "one-each": 8}.get(name, 3),
+        copies=4,
+        samples=100,
+        pretrain=0.3,
+    )
+    for name in ALGORITHMS
+    if name != "em"
+}
+RUNS = CONFIGS | OTHERS
 pytestmark = pytest.mark.filterwarnings("ignore:.*precision lowered by casting:UserWarning")  # mo-gymnasium's spaces
 
 
@@ -44,35 +58,42 @@ def assert_same(one, two):
         assert torch.equal(value, two[name]) if isinstance(value, torch.Tensor) else value == two[name], name
 
 
-@pytest.mark.parametrize("name", CONFIGS)
-def test_resumed_run_equals_the_straight_one_bit_for_bit(name, tmp_path):
-    straight, logs = EM(CONFIGS[name]), []
-    for iteration in range(6):
-        if iteration == 3:
+def learner_of(config):
+    return ALGORITHMS[config.algorithm](config, build_population(config))
+
+
+@pytest.mark.parametrize(("name", "stop"), [*((name, 3) for name in RUNS), ("cluster", 1)])
+def test_resumed_run_equals_the_straight_one_bit_for_bit(name, stop, tmp_path):
+    straight, logs = learner_of(RUNS[name]), []
+    for iteration in range(5):
+        if iteration == stop:
             save_checkpoint(tmp_path / "half", straight.state_dict())
         logs.append(straight.iterate())
-    resumed = EM(CONFIGS[name])
+    resumed = learner_of(RUNS[name])
     resumed.load_state_dict(load_checkpoint(tmp_path / "half"))
-    assert [resumed.iterate() for _ in range(3)] == logs[3:]
+    assert resumed.step == stop
+    assert [resumed.iterate() for _ in range(5 - stop)] == logs[stop:]
     assert_same(resumed.state_dict(), straight.state_dict())
+    assert sorted(set(straight.assignment.tolist())) == list(range(RUNS[name].k))
 
 
 def test_same_seed_same_run_and_another_seed_another():
-    one, two, other = EM(SMOKE), EM(SMOKE), EM(dataclasses.replace(SMOKE, seed=1))
+    one, two, other = learner_of(SMOKE), learner_of(SMOKE), learner_of(dataclasses.replace(SMOKE, seed=1))
     logs = [[run.iterate() for _ in range(2)] for run in (one, two, other)]
     assert logs[0] == logs[1] != logs[2]
     assert_same(one.state_dict(), two.state_dict())
 
 
 def test_walks_are_learnt():
-    learner = EM(dataclasses.replace(WALKS, iterations=25, samples=1024))
+    learner = learner_of(dataclasses.replace(WALKS, iterations=25, samples=1024))
     first = learner.iterate()["train/welfare"]
     for _ in range(24):
         last = learner.iterate()["train/welfare"]
     assert last > 3 * first
     assert last > 0.4
+    members = learner.representatives
     values = deterministic_returns(
-        build_env(learner.config, 1, np.random.default_rng(0)), learner.policies, learner.moments, learner.population, 3
+        build_env(learner.config, 1, np.random.default_rng(0)), members.policies, members.moments, learner.population, 3
     )
     assert social_welfare(values, greedy_assignment(values, learner.assignment)) <= build_ceiling(
         learner.config, learner.population
@@ -80,10 +101,21 @@ def test_walks_are_learnt():
 
 
 def test_clusters_are_of_equal_size_while_balanced():
-    learner = EM(dataclasses.replace(WALKS, warm_up=0, balance_until=1.0))
+    learner = learner_of(dataclasses.replace(WALKS, warm_up=0, balance_until=1.0))
     for _ in range(3):
         learner.iterate()
     assert sorted(cluster_sizes(learner.assignment, 3).tolist()) in ([7, 9, 9], [8, 8, 9])
+
+
+@pytest.mark.parametrize("deadline", [True, False])
+def test_nothing_is_expected_after_a_deadline_only(deadline):
+    members = learner_of(dataclasses.replace(WALKS, deadline=deadline, copies=4)).representatives
+    segment = members.collect()
+    nothing = np.zeros((*segment.ended.shape, 25))
+    targets = members._experience(segment, nothing, np.ones((3, 25))).value_target
+    cut = by_representative(torch.as_tensor(segment.transition.truncated & ~segment.transition.terminated), 3)
+    assert cut.any()
+    assert (targets[cut].abs().max() < 1e-5) == deadline
 
 
 def test_samples_are_sorted_by_representative():
@@ -120,6 +152,11 @@ def test_welfare_figures_by_hand():
         ({"ease": 0.5}, "ease must be at least 1 and finite, got 0.5"),
         ({"ease_until": 0.0}, "ease_until must lie"),
         ({"balance_until": 2.0}, "balance_until must lie"),
+        ({"algorithm": "one-for-all"}, "one-for-all has 1 policies, got k = 5: use --k 1"),
+        ({"algorithm": "one-each"}, "one-each has 100 policies, got k = 5: use --k 100"),
+        ({"algorithm": "cluster", "iterations": 1}, "cluster needs at least 2 iterations"),
+        ({"pretrain": 1.0}, "pretrain must lie"),
+        ({"assignment_rate": 0.0}, "assignment_rate must be positive"),
         ({"hidden": (64, 0)}, "at least 1 unit"),
     ],
 )
@@ -130,7 +167,7 @@ def test_unusable_settings_are_named(changes, message):
 
 def test_environment_without_built_in_users_asks_for_a_factory():
     with pytest.raises(InputError, match="CartPole-v1 has no built-in users: give --users"):
-        EM(dataclasses.replace(SMOKE, env="CartPole-v1"))
+        learner_of(dataclasses.replace(SMOKE, env="CartPole-v1"))
 
 
 def test_environment_without_time_limit_is_named():

@@ -1,0 +1,29 @@
+"""Copy a finished run into the committed results.
+
+    python packages/rmdp/results/collect.py runs/NAME
+
+Config, result and model are kept, not the metrics and checkpoints; the run directory's name is left out of the config.
+"""
+
+import json
+import shutil
+import sys
+from pathlib import Path
+
+RESULTS = Path(__file__).parent
+
+
+def collect(run: Path) -> Path:
+    """Copy `run` and return where it lies now."""
+    result, config = (json.loads((run / name).read_text()) for name in ("result.json", "config.json"))
+    place = RESULTS / f"{result['env']}-k{result['k']}-{result['algorithm']}" / f"seed{result['seed']}"
+    place.mkdir(parents=True)
+    (place / "config.json").write_text(json.dumps(config | {"out_dir": "runs/{name}"}, indent=2) + "\n")
+    shutil.copy(run / "result.json", place)
+    shutil.copytree(run / "model", place / "model")
+    return place
+
+
+if __name__ == "__main__":
+    for run in sys.argv[1:]:
+        sys.stdout.write(f"{collect(Path(run))}\n")

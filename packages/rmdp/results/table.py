@@ -1,0 +1,71 @@
+"""The results table of the package's README, from the committed `result.json` files.
+
+    python packages/rmdp/results/table.py           # print it
+    python packages/rmdp/results/table.py --write   # put it into README.md
+
+A test fails while README.md and the files differ. Figures of the published code, where there are any, are in
+`official.json`, with where they come from.
+"""
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+RESULTS = Path(__file__).parent
+README = RESULTS.parent / "README.md"
+BEGIN, END = "<!-- results/table.py writes from here -->\n", "<!-- to here -->\n"
+HEADER = """\
+| environment | k | algorithm | seed | welfare | ceiling | share | median user | iterations | training | official code |
+|---|---|---|---|---|---|---|---|---|---|---|
+"""
+
+
+def row(result: dict[str, Any], config: dict[str, Any], official: dict[str, Any]) -> str:
+    """One line of the table."""
+    known = official.get(f"{result['env']}-k{result['k']}", []) if result["seed"] == 0 else []
+    cells = (
+        result["env"],
+        result["k"],
+        result["algorithm"],
+        result["seed"],
+        f"{result['welfare']:.4g}",
+        f"{result['ceiling']:.4g}",
+        f"{result['share_of_ceiling']:.1%}",
+        f"{result['quantile_0.5']:.3g}",
+        config["iterations"],
+        f"{result['seconds']:.0f} s",
+        ", ".join(f"{point['welfare']:g} after {point['minutes']:g} min" for point in known),
+    )
+    return "| " + " | ".join(map(str, cells)) + " |\n"
+
+
+def table() -> str:
+    """The whole table, in Markdown."""
+    official = json.loads((RESULTS / "official.json").read_text())
+    runs = [tuple(_read(file.parent / name) for name in ("result.json", "config.json")) for file in _files()]
+    runs.sort(key=lambda run: (run[0]["env"], run[0]["k"], run[0]["algorithm"], run[0]["seed"], run[1]["iterations"]))
+    return HEADER + "".join(row(result, config, official) for result, config in runs)
+
+
+def updated(readme: str) -> str:
+    """The README's text with the table between its marks."""
+    before, rest = readme.split(BEGIN)
+    _, after = rest.split(END)
+    return before + BEGIN + table() + END + after
+
+
+def _files() -> list[Path]:
+    return sorted(RESULTS.glob("*/seed*/result.json"))
+
+
+def _read(file: Path) -> dict[str, Any]:
+    content: dict[str, Any] = json.loads(file.read_text())
+    return content
+
+
+if __name__ == "__main__":
+    if "--write" in sys.argv:
+        README.write_text(updated(README.read_text()))
+    else:
+        sys.stdout.write(table())

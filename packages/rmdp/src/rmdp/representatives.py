@@ -1,0 +1,158 @@
+"""k representatives at work: their networks, their environments, and the M-step that every algorithm shares.
+
+The M-step improves representative j for a weighting of the users, the reward sum_i alpha_ij r_i. Algorithms differ in
+where alpha comes from: a hard assignment that is moved or fixed, or a soft one that is learnt.
+"""
+
+from typing import Any
+
+import numpy as np
+import torch
+from gt_core.run import require_finite
+from gt_core.schedules import geometric
+from gt_core.seeding import Streams
+from numpy.typing import NDArray
+
+from rmdp.assignment import Assignment, QTable, update
+from rmdp.config import TrainConfig
+from rmdp.envs.batch import Floats
+from rmdp.population import Population
+from rmdp.ppo import Experience, PPOConfig, generalised_advantages, improve
+from rmdp.rollout import Segment, by_representative, collect, stagger
+from rmdp.setup import build_env, build_networks
+
+__all__ = ["Representatives", "arrays_to_tensors", "one_hot", "remember", "tolerance", "users_and_eased"]
+
+
+class Representatives:
+    """What acts and learns: policies, critics, observation moments, optimiser and environments.
+
+    Args:
+        config: The run's config.
+        n: How many users the critics value.
+        streams: Randomness of the environments, the actions and the minibatches.
+    """
+
+    def __init__(self, config: TrainConfig, n: int, streams: Streams) -> None:
+        self.config, self.n, self.streams = config, n, streams
+        self.env = build_env(config, config.copies_each, streams.numpy("environments"))
+        self.observation: Floats = self.env.reset()
+        stagger(self.env, config.k)
+        self.policies, self.critics, self.moments = build_networks(config, self.env, n, streams)
+        parameters = [*self.policies.parameters(), *self.critics.parameters()]
+        self.optimiser = torch.optim.Adam(parameters, lr=config.learning_rate, eps=1e-5)
+
+    def collect(self) -> Segment:
+        """Act for one iteration."""
+        config, generator = self.config, self.streams.torch("actions")
+        segment = collect(self.env, self.observation, self.policies, self.moments, config.k, config.segment, generator)
+        self.observation = segment.observation
+        return segment
+
+    def improve(self, segment: Segment, rewards: Floats, weights: Floats, progress: float) -> dict[str, float]:
+        """The M-step.
+
+        Args:
+            segment: What `collect` returned.
+            rewards: Of all users, (T, B, n).
+            weights: alpha, how much each representative cares for each user, (k, n).
+            progress: Share of training done, for the schedules.
+
+        Returns:
+            Figures to log.
+        """
+        config = self.config
+        for group in self.optimiser.param_groups:
+            group["lr"] = geometric(progress, config.learning_rate, config.final_learning_rate)
+        settings = PPOConfig(
+            epochs=config.epochs,
+            minibatches=config.minibatches,
+            clip=config.clip,
+            entropy=geometric(progress, config.entropy, config.final_entropy),
+            kl_limit=config.kl_limit,
+            gradient_norm=config.gradient_norm,
+        )
+        experience = self._experience(segment, rewards, weights)
+        done = improve(
+            self.policies, self.critics, self.optimiser, experience, settings, self.streams.torch("minibatches")
+        )
+        if config.normalise:
+            self.moments.observe(segment.transition.observation)
+        require_finite(policy_loss=done.policy_loss, value_loss=done.value_loss)
+        figures = {f"train/{name}": value for name, value in done._asdict().items()}
+        return figures | {"train/diverged": self.env.diverged}
+
+    @torch.no_grad()
+    def _experience(self, segment: Segment, rewards: Floats, weights: Floats) -> Experience:
+        """Advantages of each policy's users, and value targets of all."""
+        k, transition = self.config.k, segment.transition
+        device = segment.normalised.device
+
+        def values(observations: torch.Tensor) -> torch.Tensor:
+            flat: torch.Tensor = self.critics(by_representative(observations, k))
+            return flat.view(k, len(observations), -1, self.n).transpose(0, 1).flatten(1, 2)
+
+        value = values(segment.normalised)
+        advantage = generalised_advantages(
+            torch.as_tensor(rewards, dtype=torch.float32).to(device),
+            value,
+            values(self.moments.normalise(transition.next_observation)),
+            torch.as_tensor(segment.ended if self.config.deadline else transition.terminated).to(device),
+            torch.as_tensor(segment.ended).to(device),
+            gamma=self.config.gamma,
+            decay=self.config.gae_lambda,
+        )
+        alpha = torch.as_tensor(weights, dtype=torch.float32).to(device)
+        own = torch.einsum("ksn,kn->ks", by_representative(advantage, k), alpha)
+        own = (own - own.mean(1, keepdim=True)) / (own.std(1, keepdim=True) + 1e-3)
+        parts = segment.normalised, segment.action, segment.log_probability
+        observation, action, log_probability = (by_representative(part, k) for part in parts)
+        return Experience(observation, action, log_probability, own, by_representative(advantage + value, k))
+
+    def state_dict(self) -> dict[str, Any]:
+        """Networks, optimiser, environments and random generators."""
+        return {
+            "policies": self.policies.state_dict(),
+            "critics": self.critics.state_dict(),
+            "moments": self.moments.state_dict(),
+            "optimiser": self.optimiser.state_dict(),
+            "observation": torch.from_numpy(np.ascontiguousarray(self.observation)),
+            "environments": arrays_to_tensors(self.env.state()),
+            "streams": self.streams.state_dict(),
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Continue where `state` was taken."""
+        for name in ("policies", "critics", "moments", "optimiser", "streams"):
+            getattr(self, name).load_state_dict(state[name])
+        self.env.restore({name: tensor.numpy() for name, tensor in state["environments"].items()})
+        self.observation = state["observation"].numpy()
+
+
+def tolerance(config: TrainConfig, step: int) -> float:
+    """How many times as tolerant as they are users seem in this iteration; `Population.eased` takes it."""
+    return geometric(step / config.iterations, config.ease, 1.0, until=config.ease_until)
+
+
+def users_and_eased(population: Population, factor: float, segment: Segment) -> tuple[Floats, Floats]:
+    """Rewards (T, B, n) of the users, and of the same users `factor` times as tolerant."""
+    rewards = population.rewards(segment.transition)
+    return rewards, population.eased(factor).rewards(segment.transition) if factor > 1 else rewards
+
+
+def remember(table: QTable, rewards: Floats, segment: Segment, memory: float) -> QTable:
+    """Add a segment's rewards (T, B, n) to a table of returns."""
+    k, n = table.reward.shape
+    summed = rewards.sum(axis=0).reshape(k, -1, n).sum(axis=1)
+    ended = segment.ended.sum(axis=0).reshape(k, -1).sum(axis=1)
+    return update(table, summed, ended.astype(np.float64), memory)
+
+
+def one_hot(assignment: Assignment, k: int) -> Floats:
+    """A hard assignment (n,) as weights (k, n)."""
+    return np.asarray(assignment == np.arange(k)[:, None], dtype=np.float32)
+
+
+def arrays_to_tensors(arrays: dict[str, NDArray[Any]]) -> dict[str, torch.Tensor]:
+    """NumPy arrays as tensors, which checkpoints hold; flat arrays of no dimension stay so."""
+    return {name: torch.from_numpy(np.array(array)) for name, array in arrays.items()}
