@@ -45,6 +45,7 @@ def plot_allocation(
         image = _heat_map(axis, learnt[:, item], valuations)
         if optimum is not None:
             _regions(axis, optimum.mechanism(values).allocation[:, 0, item], valuations)
+        axis.set_box_aspect(1)
         axis.set_title(f"Item {item + 1}")
         axis.set_xlabel("value of item 1")
     axes[0].set_ylabel("value of item 2")
@@ -55,12 +56,13 @@ def plot_allocation(
 
 def _heat_map(axis: Axes, allocation: torch.Tensor, valuations: Valuations) -> Any:  # noqa: ANN401 (an image)
     cells = allocation.reshape(_RESOLUTION, _RESOLUTION).T.cpu().numpy()
-    return axis.imshow(cells, origin="lower", extent=_extent(valuations), vmin=0, vmax=1, cmap="viridis")
+    return axis.imshow(cells, origin="lower", extent=_extent(valuations), vmin=0, vmax=1, cmap="viridis", aspect="auto")
 
 
 def _regions(axis: Axes, allocation: torch.Tensor, valuations: Valuations) -> None:
     cells = allocation.reshape(_RESOLUTION, _RESOLUTION).T.cpu().numpy()
-    axis.contour(cells, levels=[0.5], extent=_extent(valuations), colors="white", linestyles="dashed", linewidths=1.8)
+    levels = [0.25, 0.75]  # a lottery may give an item with probability 1/2: mark the jumps on both sides of it
+    axis.contour(cells, levels=levels, extent=_extent(valuations), colors="white", linestyles="dashed", linewidths=1.8)
 
 
 def _extent(valuations: Valuations) -> tuple[float, float, float, float]:
