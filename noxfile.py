@@ -37,6 +37,7 @@ assert abs(multiplier.value.item() - 2) < 1e-9, multiplier
 
 # The options with which a training command learns for seconds, where that is not its preset `smoke`.
 SMOKE = {"mediated-marl-train": ["--preset", "pd", "--iterations", "20", "--seeds", "2"]}
+DRAWS = {"mediated-marl-plot"}  # prints nothing that a program would read
 
 nox.needs_version = ">=2025.2.9"
 nox.options.default_venv_backend = "uv"
@@ -168,13 +169,15 @@ def check_wheel(session: nox.Session, dist: Path, project: dict[str, object]) ->
 
 
 def learn_and_judge(session: nox.Session, train: str, commands: list[str]) -> None:
-    """Learn for seconds, then let the other commands judge the run; each must print one JSON object, nothing else."""
+    """Learn for seconds, then let the other commands work on the run; with --json they print JSON and nothing else."""
     session.run(train, *SMOKE.get(train, ["--preset", "smoke"]), "--out-dir", "run")
     for command in commands:
-        if command != train:
+        if command in DRAWS:
+            session.run(command, "run")
+        elif command != train:
             output = str(session.run(command, "run", "--json", silent=True, stderr=None))
-            if not (output.startswith("{") and json.loads(output)):
-                session.error(f"{command} --json printed no JSON object: {output}")
+            if not (output.startswith(("{", "[")) and json.loads(output)):
+                session.error(f"{command} --json printed no JSON: {output}")
 
 
 @nox.session(python=DEFAULT)
