@@ -6,16 +6,12 @@ that differ between items tie them to theirs.
 """
 
 import copy
-import io
-import logging
-import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager, redirect_stdout
 from importlib.util import find_spec
 from pathlib import Path
 
 import torch
 from gt_core.errors import InputError
+from gt_core.onnx import write_onnx
 from torch import Tensor, nn
 from torch.export import Dim
 
@@ -48,18 +44,9 @@ def export_onnx(network: AuctionNetwork, path: Path, bidders: int, items: int) -
     sizes = _TRACED if any_size else (_TRACED[0], bidders, items)
     free = {axis: Dim(name) for axis, name in enumerate(_AXES) if any_size or axis == 0}
     plain = copy.deepcopy(network).cpu().float()
-    with _quiet():
-        program = torch.onnx.export(
-            _Tuple(plain, any_size).eval(),
-            (torch.zeros(sizes),),
-            dynamo=True,
-            dynamic_shapes={"bids": free},
-            input_names=["bids"],
-            output_names=["allocation", "payments"],
-            verbose=False,
-        )
-    assert program is not None  # noqa: S101 (only the old exporter returns None)
-    program.save(path)
+    module = _Tuple(plain, any_size).eval()
+    names = {"inputs": ["bids"], "outputs": ["allocation", "payments"]}
+    write_onnx(module, torch.zeros(sizes), path, **names, dynamic_shapes={"bids": free})
 
 
 def takes_any_size(network: AuctionNetwork) -> bool:
@@ -89,18 +76,3 @@ class _Tuple(nn.Module):
             everybody = Presence(there[:, :, 0], there[:, 0])
         allocation, payments = self.network(bids, everybody)
         return allocation, payments
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Swallow what the exporter says of other libraries, and what older versions print and warn of themselves."""
-    logger = logging.getLogger("torch.onnx")
-    level = logger.level
-    logger.setLevel(logging.ERROR)
-    try:
-        with warnings.catch_warnings(), redirect_stdout(io.StringIO()):
-            for category in (DeprecationWarning, FutureWarning):
-                warnings.simplefilter("ignore", category)
-            yield
-    finally:
-        logger.setLevel(level)

@@ -12,8 +12,6 @@ ONNX and Stable-Baselines3 come with the extra rmdp[export]; what is not install
 
 import hashlib
 import importlib.util
-import logging
-import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -24,6 +22,7 @@ from gt_core.config import to_dict
 from gt_core.environment import versions
 from gt_core.errors import InputError
 from gt_core.files import write_json
+from gt_core.onnx import write_onnx
 from gt_core.seeding import Streams
 
 from rmdp.actor import Actor
@@ -103,27 +102,12 @@ def _write(actor: Actor, actions: Actions, stem: Path, formats: list[str], obser
 
 def _write_onnx(actor: Actor, file: Path, observations: Floats) -> tuple[Path, Floats]:
     import onnx
-    import onnxscript  # noqa: F401 (torch's exporter needs it)
     from onnx.reference import ReferenceEvaluator
 
-    example = torch.from_numpy(observations)
-    logging.getLogger("torch.onnx").setLevel(logging.ERROR)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # the exporter's own use of deprecated functions
-        program = torch.onnx.export(
-            actor,
-            (example,),
-            dynamo=True,
-            verbose=False,
-            input_names=["observation"],
-            output_names=["action"],
-            dynamic_shapes=({0: torch.export.Dim("batch")},),
-        )
-        if program is None:
-            raise RuntimeError("torch.onnx.export returned nothing")
-        program.save(str(file))
-        onnx.checker.check_model(str(file))
-        (theirs,) = ReferenceEvaluator(str(file)).run(None, {"observation": observations})
+    example, batch = torch.from_numpy(observations), torch.export.Dim("batch")
+    write_onnx(actor, example, file, inputs=["observation"], outputs=["action"], dynamic_shapes=({0: batch},))
+    onnx.checker.check_model(str(file))
+    (theirs,) = ReferenceEvaluator(str(file)).run(None, {"observation": observations})
     return file, np.asarray(theirs)
 
 
