@@ -51,8 +51,9 @@ class StackedLinear(nn.Module):
 
     def forward(self, inputs: Tensor) -> Tensor:
         """(k, batch, inputs) to (k, batch, outputs)."""
-        k = len(inputs)
-        return torch.baddbmm(self.bias.expand(k, -1, -1), inputs, self.weight.expand(k, -1, -1))
+        stack, _, outputs = self.weight.shape
+        rows = inputs.reshape(stack, -1, inputs.shape[-1])
+        return torch.baddbmm(self.bias, rows, self.weight).view(*inputs.shape[:-1], outputs)
 
 
 def _mlp(stacks: tuple[int, int], sizes: tuple[int, ...], gain: float, generator: torch.Generator) -> nn.Sequential:
@@ -110,7 +111,7 @@ class Policies(nn.Module):
         Returns:
             Actions in the policy's units, (k, batch, A) or (k, batch), and their log-probabilities, (k, batch).
         """
-        parameters = self._head(observation)
+        parameters = self.squash(self.net(observation))
         if self.discrete:
             flat = parameters.softmax(-1).flatten(0, 1)
             action = torch.multinomial(flat, 1, generator=generator).view(parameters.shape[:-1])
@@ -121,13 +122,43 @@ class Policies(nn.Module):
 
     def mode(self, observation: Tensor) -> Tensor:
         """The most probable actions for observations (k, batch, D)."""
-        parameters = self._head(observation)
+        parameters = self.squash(self.net(observation))
         return parameters.argmax(-1) if self.discrete else parameters
 
-    def judge(self, observation: Tensor, action: Tensor) -> tuple[Tensor, Tensor]:
-        """Log-probabilities of actions, (k, batch), and the entropy of the distributions, (k,) or (k, batch)."""
-        parameters = self._head(observation)
+    def squash(self, output: Tensor) -> Tensor:
+        """The network's output (k, batch, A) as parameters of the distributions: means within the bounds, or logits."""
+        return output if self.discrete or not self.bounded else torch.tanh(output)
+
+    def judge(self, parameters: Tensor, action: Tensor) -> tuple[Tensor, Tensor]:
+        """Log-probabilities of actions, (k, batch), and the mean entropy of the distributions, (k,)."""
         return self._log_probability(parameters, action), self._entropy(parameters)
+
+    @torch.no_grad()
+    def backward(self, parameters: Tensor, action: Tensor, by_log_probability: Tensor, by_entropy: Tensor) -> Tensor:
+        """The chain rule through `judge` and `squash`; overwrites the gradient of sigma.
+
+        Args:
+            parameters: What `judge` was given, (k, batch, A).
+            action: Likewise.
+            by_log_probability: Derivative of a loss by each log-probability, (k, batch).
+            by_entropy: Derivative by the mean entropies, (k,).
+
+        Returns:
+            Derivative by the network's output, (k, batch, A).
+        """
+        slope = by_log_probability.unsqueeze(-1)
+        if self.discrete:
+            logs = parameters.log_softmax(-1)
+            chances = logs.exp()
+            entropy = -(chances * logs).sum(-1, keepdim=True)
+            gradient = -chances * (slope + (logs + entropy) * by_entropy[:, None, None] / slope.shape[1])
+            return gradient.scatter_add_(-1, action.unsqueeze(-1), slope)
+        precision = (-self.log_sigma).exp()
+        standard = (action - parameters) * precision
+        torch.sum(slope * (standard.square() - 1), 1, keepdim=True, out=self.log_sigma.grad)
+        self.log_sigma.grad += by_entropy[:, None, None]
+        gradient = slope * standard * precision
+        return gradient * (1 - parameters.square()) if self.bounded else gradient
 
     def to_environment(self, action: Tensor) -> Tensor:
         """Actions in the environment's units."""
@@ -136,10 +167,6 @@ class Policies(nn.Module):
         if not self.bounded:
             return torch.minimum(torch.maximum(action, self.low), self.high)
         return self.low + (action.clamp(-1.0, 1.0) + 1.0) / 2.0 * (self.high - self.low)
-
-    def _head(self, observation: Tensor) -> Tensor:
-        output: Tensor = self.net(observation)
-        return torch.tanh(output) if not self.discrete and self.bounded else output
 
     def _log_probability(self, parameters: Tensor, action: Tensor) -> Tensor:
         if self.discrete:
@@ -150,7 +177,7 @@ class Policies(nn.Module):
     def _entropy(self, parameters: Tensor) -> Tensor:
         if self.discrete:
             log_probabilities = parameters.log_softmax(-1)
-            return -(log_probabilities.exp() * log_probabilities).sum(-1)
+            return -(log_probabilities.exp() * log_probabilities).sum(-1).mean(1)
         return (self.log_sigma + 0.5 * math.log(2 * math.pi * math.e)).sum((1, 2))
 
 

@@ -19,6 +19,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from rmdp.backpropagation import backward, forward
 from rmdp.policies import Critics, Policies
 
 __all__ = ["Experience", "PPOConfig", "UpdateFigures", "clip_per_representative", "generalised_advantages", "improve"]
@@ -116,29 +117,31 @@ def improve(
     for _ in range(config.epochs):
         order = torch.randperm(samples, generator=generator, device=generator.device).to(learns.device)
         divergences = []
-        for chosen in order.tensor_split(config.minibatches):
-            batch = Experience(*(part[:, chosen] for part in experience))
+        shuffled = [part.index_select(1, order).tensor_split(config.minibatches, dim=1) for part in experience]
+        for parts in zip(*shuffled, strict=True):
+            batch = Experience(*parts)
             divergence, step = _step(policies, critics, optimiser, batch, learns, config)
             divergences.append(divergence)
             figures.append(step)
         learns = learns * (torch.stack(divergences).mean(0) <= config.kl_limit)
         if not learns.any():
             break
-    return UpdateFigures(*torch.tensor(figures).mean(0).tolist())
+    return UpdateFigures(*torch.stack(figures).mean(0).tolist())
 
 
-def clip_per_representative(modules: list[nn.Module], k: int, largest: float) -> None:
+def clip_per_representative(module: nn.Module, k: int, largest: float) -> None:
     """Shorten the gradient of each representative to the norm `largest`; weights shared by all count as one more."""
-    gradients = [p.grad for module in modules for p in module.parameters() if p.grad is not None]
+    gradients = [p.grad for p in module.parameters() if p.grad is not None]
     for own in (True, False):
         group = [gradient for gradient in gradients if (len(gradient) == k) == own]
         if group:
-            norm = sum((gradient.flatten(1).square().sum(1) for gradient in group), torch.zeros(())).sqrt()
-            factor = (largest / norm.clamp_min(largest)).view(-1, 1, 1)
+            norms = torch.stack([torch.linalg.vector_norm(gradient, dim=(1, 2)) for gradient in group])
+            factor = (largest / torch.linalg.vector_norm(norms, dim=0).clamp_min(largest)).view(-1, 1, 1)
             for gradient in group:
                 gradient *= factor
 
 
+@torch.no_grad()
 def _step(
     policies: Policies,
     critics: Critics,
@@ -146,39 +149,38 @@ def _step(
     batch: Experience,
     learns: Tensor,
     config: PPOConfig,
-) -> tuple[Tensor, tuple[float, ...]]:
+) -> tuple[Tensor, Tensor]:
     """One gradient step; the KL divergence of each representative from the drawing policy, (k,), and figures."""
-    log_probability, entropy = policies.judge(batch.observation, batch.action)
+    k, samples = batch.advantage.shape
+    received = forward(policies.net, batch.observation)
+    parameters = policies.squash(received[-1])
+    log_probability, entropy = policies.judge(parameters, batch.action)
     log_ratio = log_probability - batch.log_probability
     ratio = log_ratio.exp()
-    clipped = ratio.clamp(1 - config.clip, 1 + config.clip)
-    surrogate = torch.minimum(ratio * batch.advantage, clipped * batch.advantage).mean(1)
-    spread = entropy.mean(1) if entropy.ndim == 2 else entropy
-    value_losses = (critics(batch.observation) - batch.value_target).square().mean((1, 2))
-    policy_loss = -(learns * (surrogate + config.entropy * spread)).sum()
-    optimiser.zero_grad()
-    (policy_loss + value_losses.sum()).backward()
+    gain, clipped = ratio * batch.advantage, ratio.clamp(1 - config.clip, 1 + config.clip) * batch.advantage
+    policy_loss = -(learns * (torch.minimum(gain, clipped).mean(1) + config.entropy * entropy)).sum()
+    by_log_probability = torch.where(gain <= clipped, gain, 0) * (-learns / samples).unsqueeze(1)
+    slope = policies.backward(parameters, batch.action, by_log_probability, -config.entropy * learns)
+    backward(policies.net, received, slope)
+
+    received = forward(critics.net, batch.observation)
+    error = received[-1] - batch.value_target
+    value_losses = torch.linalg.vector_norm(error, dim=(1, 2)).square() / error[0].numel()
+    backward(critics.net, received, error * (2 / error[0].numel()))
+
     for module in (policies, critics):
-        clip_per_representative([module], len(learns), config.gradient_norm)
+        clip_per_representative(module, k, config.gradient_norm)
     with _at_rest(policies, learns == 0):
         optimiser.step()
-    with torch.no_grad():
-        divergence = (ratio - 1 - log_ratio).mean(1)  # the estimator k3 of joschu.net/blog/kl-approx.html
-    figures = (
-        policy_loss.item() / len(learns),
-        value_losses.mean().item(),
-        divergence.mean().item(),
-        spread.mean().item(),
-    )
-    return divergence, figures
+    divergence = (ratio - 1 - log_ratio).mean(1)  # the estimator k3 of joschu.net/blog/kl-approx.html
+    return divergence, torch.stack([policy_loss / k, value_losses.mean(), divergence.mean(), entropy.mean()])
 
 
 @contextmanager
 def _at_rest(policies: Policies, resting: Tensor) -> Iterator[None]:
     """Keep the resting policies where they are: without a gradient Adam's momentum would still move them."""
-    own = [parameter for parameter in policies.parameters() if len(parameter) == len(resting)]
-    kept = [parameter.detach()[resting].clone() for parameter in own] if resting.any() else []
+    own = [p for p in policies.parameters() if len(p) == len(resting)] if resting.any() else []
+    kept = [parameter[resting].clone() for parameter in own]
     yield
-    with torch.no_grad():
-        for parameter, rows in zip(own if kept else [], kept, strict=True):
-            parameter[resting] = rows
+    for parameter, rows in zip(own, kept, strict=True):
+        parameter[resting] = rows

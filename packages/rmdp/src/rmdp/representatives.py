@@ -14,6 +14,7 @@ from gt_core.seeding import Streams
 from numpy.typing import NDArray
 
 from rmdp.assignment import Assignment, QTable, update
+from rmdp.backpropagation import join
 from rmdp.config import TrainConfig
 from rmdp.envs.batch import Floats
 from rmdp.population import Population
@@ -39,8 +40,8 @@ class Representatives:
         self.observation: Floats = self.env.reset()
         stagger(self.env, config.k)
         self.policies, self.critics, self.moments = build_networks(config, self.env, n, streams)
-        parameters = [*self.policies.parameters(), *self.critics.parameters()]
-        self.optimiser = torch.optim.Adam(parameters, lr=config.learning_rate, eps=1e-5)
+        parameters = join(self.policies, self.critics)
+        self.optimiser = torch.optim.Adam([parameters], lr=config.learning_rate, eps=1e-5, fused=True)
 
     def collect(self) -> Segment:
         """Act for one iteration."""
