@@ -50,7 +50,7 @@ class Walk:
 
 def walk(config: WalkConfig, *, resume: bool = False, stop_at: int | None = None, interval: float = 0.0) -> Walk:
     run, state = Run(config, resume=resume, checkpoint_seconds=interval), Walk(config.seed, stop_at)
-    learn(run, state, config.steps)
+    learn(run, state, config.steps, {"train/bound": 7.0})
     run.keep_model({"x": state.x})
     run.finish({"x": state.x.tolist()})
     return state
@@ -67,6 +67,7 @@ def test_run_writes_what_it_promises(config: WalkConfig) -> None:
     assert "version_torch" in json.loads((config.directory / "versions.json").read_text())
     lines = [json.loads(line) for line in (config.directory / "metrics.jsonl").read_text().splitlines()]
     assert [line["step"] for line in lines] == list(range(1, 21))
+    assert all(line["train/bound"] == 7 and "train/x" in line for line in lines)
     result = read_result(config.directory)
     assert {"seed", "seconds", "version_python", "version_gt_core", "hardware_cpu", "hardware_device", "x"} <= set(
         result

@@ -2,7 +2,8 @@
 
     python packages/rmdp/results/collect.py runs/NAME
 
-Config, result and model are kept, not the metrics and checkpoints; the run directory's name is left out of the config.
+Config, result, model and the fingerprint of the users are kept, not the metrics and checkpoints; the name of the run
+directory is left out of the config.
 """
 
 import json
@@ -20,7 +21,8 @@ def collect(run: Path) -> Path:
     place.mkdir(parents=True)
     (place / "config.json").write_text(json.dumps(config | {"out_dir": "runs/{name}"}, indent=2) + "\n")
     shutil.copy(run / "result.json", place)
-    shutil.copytree(run / "model", place / "model")
+    for part in ("model", "users"):
+        shutil.copytree(run / part, place / part)
     return place
 
 

@@ -8,13 +8,16 @@ import pytest
 import torch
 from gt_core.checkpoint import load_checkpoint, save_checkpoint
 from gt_core.errors import InputError
+from gt_core.seeding import Streams
 
 from rmdp.algorithms import ALGORITHMS
-from rmdp.assignment import cluster_sizes, greedy_assignment, social_welfare
+from rmdp.assignment import QTable, cluster_sizes, greedy_assignment, social_welfare
 from rmdp.config import PRESETS, TrainConfig
 from rmdp.evaluate import deterministic_returns, welfare_figures
+from rmdp.representatives import Representatives, remember
 from rmdp.rollout import by_representative
 from rmdp.setup import build_ceiling, build_env, build_population
+from rmdp.train import evaluate_model, snapshot
 
 SMOKE = dataclasses.replace(PRESETS["smoke"], iterations=6, threads=1, hidden=(8, 8))
 WALKS = dataclasses.replace(PRESETS["gathering"], k=3, iterations=12, warm_up=2, samples=512, threads=1)
@@ -121,6 +124,31 @@ def test_nothing_is_expected_after_a_deadline_only(deadline):
 def test_samples_are_sorted_by_representative():
     rows = torch.arange(2 * 6).view(2, 6, 1)  # two steps of three representatives with two copies each
     assert by_representative(rows, 3).squeeze(-1).tolist() == [[0, 1, 6, 7], [2, 3, 8, 9], [4, 5, 10, 11]]
+
+
+@pytest.mark.parametrize("name", ["HalfCheetah-v4", "Pendulum-v1"])
+def test_table_of_constant_rewards_is_their_sum_over_an_episode_in_every_iteration(name):
+    config = dataclasses.replace(SMOKE, env=name, copies=7, samples=7 * 90)  # 90 steps divide neither time limit
+    members = Representatives(config, 3, Streams(0))
+    table = QTable.empty(config.k, 3)
+    for _ in range(4):
+        segment = members.collect()
+        table = remember(table, np.ones((*segment.ended.shape, 3)), segment, 0.8)
+        assert table.values == pytest.approx(members.env.horizon)
+
+
+def test_cluster_shows_the_one_policy_until_users_are_clustered():
+    config = OTHERS["cluster"]
+    learner = learner_of(config)
+    learner.iterate()
+    early = snapshot(learner, config)
+    assert (early.config.k, early.config.algorithm, early.assignment.max()) == (1, "one-for-all", 0)
+    assert evaluate_model(early, episodes=1)["cluster_sizes"] == [8]
+    assert early.policies is learner.alone.representatives.policies
+    for _ in range(2):
+        learner.iterate()
+    assert snapshot(learner, config).config == config
+    assert snapshot(learner, config).policies is learner.clusters.representatives.policies
 
 
 def test_welfare_figures_by_hand():

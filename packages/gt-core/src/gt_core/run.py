@@ -262,13 +262,12 @@ class Run:
 
 
 class Learner(Protocol):
-    """What `learn` drives: all state that changes during training.
+    """What `learn` drives: all state that changes during training."""
 
-    Attributes:
-        step: iterations done.
-    """
-
-    step: int
+    @property
+    def step(self) -> int:
+        """Iterations done."""
+        ...
 
     def iterate(self) -> Mapping[str, float]:
         """Do one iteration and return the figures to log, if any."""
@@ -283,8 +282,15 @@ class Learner(Protocol):
         ...
 
 
-def learn(run: Run, learner: Learner, iterations: int) -> None:
-    """Iterate a learner to the end, from the run's newest checkpoint if it has one, and log what it returns."""
+def learn(run: Run, learner: Learner, iterations: int, constants: Mapping[str, float] | None = None) -> None:
+    """Iterate a learner to the end, from the run's newest checkpoint if it has one, and log what it returns.
+
+    Args:
+        run: where to.
+        learner: what to iterate.
+        iterations: how many there are in all.
+        constants: figures that never change, logged beside the others.
+    """
     saved = run.restore()
     if saved is not None:
         learner.load_state_dict(saved)
@@ -292,4 +298,4 @@ def learn(run: Run, learner: Learner, iterations: int) -> None:
         for step in run.steps(learner.step, iterations, learner.state_dict):
             figures = learner.iterate()
             if figures:
-                run.log(step + 1, figures)
+                run.log(step + 1, {**figures, **(constants or {})})

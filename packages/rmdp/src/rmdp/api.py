@@ -31,9 +31,10 @@ from rmdp.algorithms import ALGORITHMS
 from rmdp.assignment import Assignment
 from rmdp.config import PRESETS, TrainConfig, default_preset
 from rmdp.envs.batch import Transition
+from rmdp.fingerprint import fingerprint, require_same_users
 from rmdp.population import FunctionPopulation, Population
 from rmdp.setup import build_population
-from rmdp.train import Model, evaluate_model, model_of
+from rmdp.train import evaluate_model, model_of, snapshot
 
 __all__ = ["RMDP", "Users"]
 
@@ -129,7 +130,7 @@ class RMDP:
             raise InputError(f"users are numbered 0 to {n - 1}, got {user!r}")
         rows = np.atleast_2d(raw)
         serving = np.broadcast_to(self.assignment[users], len(rows))
-        view = members.moments.normalise(rows).expand(self.config.k, -1, -1)
+        view = members.moments.normalise(rows).expand(members.config.k, -1, -1)
         policies = members.policies
         action = policies.mode(view) if deterministic else policies.act(view, self._draws)[0]
         chosen = policies.to_environment(action).cpu().numpy()[serving, np.arange(len(rows))]
@@ -142,8 +143,7 @@ class RMDP:
             episodes: Per representative.
             seed: Of the episodes.
         """
-        members = self.algorithm.representatives
-        model = Model(self.config, self.population, members.policies, members.moments, self.assignment)
+        model = snapshot(self.algorithm, self.config)._replace(assignment=self.assignment)
         return evaluate_model(model, seed, episodes)
 
     def save(self, path: str | os.PathLike[str]) -> None:
@@ -157,6 +157,7 @@ class RMDP:
             "config": to_dict(self.config),
             "algorithm": self.algorithm.state_dict(),
             "assignment": torch.from_numpy(np.ascontiguousarray(self.assignment)),
+            "users": fingerprint(self.config, self.population),
         }
         save_checkpoint(path, state)
 
@@ -170,17 +171,18 @@ class RMDP:
 
         Raises:
             CheckpointError: The files were altered.
-            InputError: The users were given in code and are missing here.
+            InputError: The users were given in code and are missing here, or are others than those it was trained for.
             RunError: It is a checkpoint, but not of a model.
         """
         state = load_checkpoint(path)
-        if not {"config", "algorithm", "assignment"} <= state.keys():
+        if not {"config", "algorithm", "assignment", "users"} <= state.keys():
             raise RunError(f"{path} was not written by RMDP.save; rmdp-eval judges the directory of a run")
         config = from_dict(TrainConfig(), state["config"], str(path))
         if config.users == _IN_CODE and isinstance(users, str):
             raise InputError(f"the users of {path} were given in code: give them again, load(path, users=...)")
         model = cls.__new__(cls)
         model._start(config, users if config.users == _IN_CODE else config.users)
+        require_same_users(state["users"], model.population, path)
         model.algorithm.load_state_dict(state["algorithm"])
         model.assignment = state["assignment"].numpy()
         return model

@@ -16,9 +16,11 @@ Of users who lose equally the worst served moves, then the lowest index. No user
 has a user as long as k <= n. Welfare is utilitarian: the mean return of the users.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 from gt_core.errors import InputError
 from numpy.typing import NDArray
 
@@ -44,14 +46,14 @@ Assignment = NDArray[np.int64]
 class QTable:
     """Mean return per episode, over a fading memory of experience.
 
-    Returns are estimated by the ratio (reward received) / (episodes ended), both summed with fading weights. By the
+    Returns are estimated by the ratio (reward received) / (episodes), both summed with fading weights. By the
     renewal-reward theorem it tends to the mean return of an episode, and unlike an average over finished episodes it
     uses the newest rewards without waiting for their episode to end. Fading both sums alike leaves no bias from a start
     at zero.
 
     Attributes:
         reward: (k, n) fading sums of rewards.
-        episodes: (k,) fading counts of ended episodes.
+        episodes: (k,) fading counts of episodes.
     """
 
     reward: Floats
@@ -64,13 +66,22 @@ class QTable:
 
     @property
     def values(self) -> Floats:
-        """Estimated returns, (k, n); zero for a representative that ended no episode yet."""
+        """Estimated returns, (k, n); zero for a representative without any episode yet."""
         return np.asarray(self.reward / np.where(self.episodes > 0, self.episodes, np.inf)[:, None])
 
     @property
     def is_complete(self) -> bool:
-        """Whether every representative has ended an episode."""
+        """Whether every representative has been through some episode, or a part of one where parts are counted."""
         return bool((self.episodes > 0).all())
+
+    def state_dict(self) -> dict[str, torch.Tensor]:
+        """Both sums."""
+        return {"reward": torch.from_numpy(self.reward), "episodes": torch.from_numpy(self.episodes)}
+
+    @classmethod
+    def from_state_dict(cls, state: Mapping[str, torch.Tensor]) -> "QTable":
+        """The table that `state_dict` described."""
+        return cls(state["reward"].numpy(), state["episodes"].numpy())
 
 
 def update(table: QTable, reward: Floats, episodes: Floats, memory: float) -> QTable:
@@ -79,7 +90,7 @@ def update(table: QTable, reward: Floats, episodes: Floats, memory: float) -> QT
     Args:
         table: The table so far.
         reward: (k, n) summed rewards of each user over the new steps of each representative.
-        episodes: (k,) how many episodes of each ended within these steps.
+        episodes: (k,) how many episodes of each these steps are worth (`Segment.episodes`).
         memory: The weight of the old sums, in [0, 1); 0 keeps the newest experience only.
 
     Raises:

@@ -145,8 +145,7 @@ def remember(table: QTable, rewards: Floats, segment: Segment, memory: float) ->
     """Add a segment's rewards (T, B, n) to a table of returns."""
     k, n = table.reward.shape
     summed = rewards.sum(axis=0).reshape(k, -1, n).sum(axis=1)
-    ended = segment.ended.sum(axis=0).reshape(k, -1).sum(axis=1)
-    return update(table, summed, ended.astype(np.float64), memory)
+    return update(table, summed, segment.episodes.reshape(k, -1).sum(axis=1), memory)
 
 
 def one_hot(assignment: Assignment, k: int) -> Floats:

@@ -5,15 +5,16 @@ assignment of the users. Algorithms that learn the assignment settle it on deter
 noise would judge policies by what they will not do; figures come from other episodes.
 """
 
+import dataclasses
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from gt_core.checkpoint import load_checkpoint, save_checkpoint
+from gt_core.checkpoint import load_checkpoint
 from gt_core.config import read_config
 from gt_core.errors import RunError
-from gt_core.run import Run
+from gt_core.run import Run, learn
 from gt_core.seeding import Streams
 
 from rmdp.algorithms import ALGORITHMS, Algorithm
@@ -21,11 +22,12 @@ from rmdp.assignment import Assignment, greedy_assignment
 from rmdp.config import TrainConfig
 from rmdp.envs.batch import Floats
 from rmdp.evaluate import deterministic_returns, welfare_figures
+from rmdp.fingerprint import keep_users, require_same_users
 from rmdp.policies import ObservationMoments, Policies
 from rmdp.population import Population
 from rmdp.setup import build_ceiling, build_env, build_networks, build_population
 
-__all__ = ["Model", "ceiling_of", "evaluate_model", "load_model", "model_of", "returns", "save_model", "train"]
+__all__ = ["Model", "ceiling_of", "evaluate_model", "load_model", "model_of", "returns", "snapshot", "train"]
 
 
 class Model(NamedTuple):
@@ -47,20 +49,22 @@ def train(run: Run, config: TrainConfig, ceiling: float | None = None) -> Model:
         ceiling: Logged beside the welfare, if it is known.
 
     Raises:
+        InputError: The run was started for other users.
         Interrupted: After a signal, once the state is saved.
     """
-    algorithm = ALGORITHMS[config.algorithm](config, build_population(config))
-    saved = run.restore()
-    if saved is not None:
-        algorithm.load_state_dict(saved)
-    known = {} if ceiling is None else {"train/ceiling": ceiling}
-    with run:
-        for step in run.steps(algorithm.step, config.iterations, algorithm.state_dict):
-            run.log(step + 1, algorithm.iterate() | known)
+    population = build_population(config)
+    keep_users(run.directory / "users", config, population)
+    algorithm = ALGORITHMS[config.algorithm](config, population)
+    learn(run, algorithm, config.iterations, {} if ceiling is None else {"train/ceiling": ceiling})
     algorithm.representatives.env.close()
     model = model_of(algorithm, config)
-    if not (run.directory / "model").exists():
-        save_model(model, run.directory / "model")
+    run.keep_model(
+        {
+            "policies": model.policies.state_dict(),
+            "moments": model.moments.state_dict(),
+            "assignment": torch.from_numpy(model.assignment),
+        }
+    )
     return model
 
 
@@ -70,23 +74,19 @@ def ceiling_of(config: TrainConfig) -> float | None:
 
 
 def model_of(algorithm: Algorithm, config: TrainConfig) -> Model:
-    """What an algorithm has learnt so far."""
-    members = algorithm.representatives
-    model = Model(config, algorithm.population, members.policies, members.moments, algorithm.assignment)
+    """What an algorithm has learnt so far, its users moved to their best policies where it moves users."""
+    model = snapshot(algorithm, config)
     if not config.moves_users:
         return model
     values = returns(model, Streams(config.seed).numpy("final assignment"), config.evaluation_episodes)
     return model._replace(assignment=greedy_assignment(values, model.assignment))
 
 
-def save_model(model: Model, path: Path) -> None:
-    """Write policies, moments and assignment as a checkpoint."""
-    state = {
-        "policies": model.policies.state_dict(),
-        "moments": model.moments.state_dict(),
-        "assignment": torch.from_numpy(model.assignment),
-    }
-    save_checkpoint(path, state)
+def snapshot(algorithm: Algorithm, config: TrainConfig) -> Model:
+    """What an algorithm holds at present: `cluster` has a single policy until its users are clustered."""
+    members = algorithm.representatives
+    config = dataclasses.replace(config, k=members.config.k, algorithm=members.config.algorithm)
+    return Model(config, algorithm.population, members.policies, members.moments, algorithm.assignment)
 
 
 def load_model(directory: Path) -> Model:
@@ -94,14 +94,17 @@ def load_model(directory: Path) -> Model:
 
     Raises:
         RunError: There is no run, or it was stopped before its first checkpoint.
+        InputError: The users of the run are others today.
         CheckpointError: The files were altered.
     """
     if not (directory / "config.json").is_file():
         raise RunError(f"{directory} holds no model; is it a run?")
     config = read_config(TrainConfig(), directory / "config.json")
-    if not (directory / "model").is_dir():
-        return _unfinished(directory, config)
     population = build_population(config)
+    if (directory / "users").is_dir():
+        require_same_users(load_checkpoint(directory / "users"), population, directory)
+    if not (directory / "model").is_dir():
+        return _unfinished(directory, config, population)
     env = build_env(config, 1, np.random.default_rng(0))
     policies, _, moments = build_networks(config, env, population.n, Streams(config.seed))
     env.close()
@@ -111,11 +114,11 @@ def load_model(directory: Path) -> Model:
     return Model(config, population, policies, moments, state["assignment"].numpy())
 
 
-def _unfinished(directory: Path, config: TrainConfig) -> Model:
+def _unfinished(directory: Path, config: TrainConfig, population: Population) -> Model:
     checkpoints = sorted((directory / "checkpoints").glob("step-*"))
     if not checkpoints:
         raise RunError(f"{directory} holds no model and no checkpoint yet; continue it with --resume")
-    algorithm = ALGORITHMS[config.algorithm](config, build_population(config))
+    algorithm = ALGORITHMS[config.algorithm](config, population)
     algorithm.load_state_dict(load_checkpoint(checkpoints[-1])["state"])
     algorithm.representatives.env.close()
     return model_of(algorithm, config)

@@ -67,13 +67,18 @@ class Cluster:
 
     @property
     def representatives(self) -> Representatives:
-        """The k policies; untrained until the users are clustered."""
-        return self.clusters.representatives
+        """The k policies; the one policy until the users are clustered."""
+        return self._learning.representatives
 
     @property
     def assignment(self) -> Assignment:
         """Who is served by whom, (n,)."""
-        return self.clusters.assignment
+        return self._learning.assignment
+
+    @property
+    def _learning(self) -> Fixed:
+        """The part that has something to show."""
+        return self.clusters if self.clusters.step else self.alone
 
     def iterate(self) -> dict[str, float]:
         """An iteration of the one policy, or of the k policies; the figures to log."""

@@ -20,12 +20,13 @@ With exact steps neither lowers welfare. What this version does beyond the publi
 import math
 from typing import Any
 
+import torch
 from gt_core.seeding import Streams
 
 from rmdp.assignment import QTable, balanced_assignment, cluster_sizes, flips, greedy_assignment, social_welfare
 from rmdp.config import TrainConfig
 from rmdp.population import Population
-from rmdp.representatives import Representatives, arrays_to_tensors, one_hot, remember, tolerance, users_and_eased
+from rmdp.representatives import Representatives, one_hot, remember, tolerance, users_and_eased
 
 __all__ = ["EM"]
 
@@ -79,24 +80,17 @@ class EM:
 
     def state_dict(self) -> dict[str, Any]:
         """The representatives, the tables and the assignment."""
-        arrays = {
-            "assignment": self.assignment,
-            "reward": self.table.reward,
-            "episodes": self.table.episodes,
-            "eased_reward": self.eased_table.reward,
-            "eased_episodes": self.eased_table.episodes,
-        }
         return {
             "step": self.step,
             "representatives": self.representatives.state_dict(),
-            "arrays": arrays_to_tensors(arrays),
+            "assignment": torch.from_numpy(self.assignment),
+            "table": self.table.state_dict(),
+            "eased_table": self.eased_table.state_dict(),
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Continue where `state` was taken."""
         self.step = state["step"]
         self.representatives.load_state_dict(state["representatives"])
-        arrays = {name: tensor.numpy() for name, tensor in state["arrays"].items()}
-        self.assignment = arrays["assignment"]
-        self.table = QTable(arrays["reward"], arrays["episodes"])
-        self.eased_table = QTable(arrays["eased_reward"], arrays["eased_episodes"])
+        self.assignment = state["assignment"].numpy()
+        self.table, self.eased_table = (QTable.from_state_dict(state[name]) for name in ("table", "eased_table"))

@@ -25,7 +25,7 @@ from gt_core.seeding import Streams, derive_seed
 from rmdp.assignment import Assignment, QTable, cluster_sizes, flips, greedy_assignment, social_welfare
 from rmdp.config import TrainConfig
 from rmdp.population import Population
-from rmdp.representatives import Representatives, arrays_to_tensors, remember, tolerance, users_and_eased
+from rmdp.representatives import Representatives, remember, tolerance, users_and_eased
 
 __all__ = ["EndToEnd", "soft_welfare"]
 
@@ -101,16 +101,11 @@ class EndToEnd:
 
     def state_dict(self) -> dict[str, Any]:
         """The representatives, the tables, the soft assignment and its optimiser."""
-        arrays = {
-            "reward": self.table.reward,
-            "episodes": self.table.episodes,
-            "eased_reward": self.eased_table.reward,
-            "eased_episodes": self.eased_table.episodes,
-        }
         return {
             "step": self.step,
             "representatives": self.representatives.state_dict(),
-            "arrays": arrays_to_tensors(arrays),
+            "table": self.table.state_dict(),
+            "eased_table": self.eased_table.state_dict(),
             "logits": self.logits.detach(),
             "assigner": self.assigner.state_dict(),
         }
@@ -120,8 +115,6 @@ class EndToEnd:
         self.step = state["step"]
         self.representatives.load_state_dict(state["representatives"])
         self.assigner.load_state_dict(state["assigner"])
-        arrays = {name: tensor.numpy() for name, tensor in state["arrays"].items()}
-        self.table = QTable(arrays["reward"], arrays["episodes"])
-        self.eased_table = QTable(arrays["eased_reward"], arrays["eased_episodes"])
+        self.table, self.eased_table = (QTable.from_state_dict(state[name]) for name in ("table", "eased_table"))
         with torch.no_grad():
             self.logits.copy_(state["logits"])

@@ -6,12 +6,13 @@ the summed return of the users it was given; users never move.
 
 from typing import Any
 
+import torch
 from gt_core.seeding import Streams
 
 from rmdp.assignment import Assignment, QTable, cluster_sizes, social_welfare
 from rmdp.config import TrainConfig
 from rmdp.population import Population
-from rmdp.representatives import Representatives, arrays_to_tensors, one_hot, remember, tolerance, users_and_eased
+from rmdp.representatives import Representatives, one_hot, remember, tolerance, users_and_eased
 
 __all__ = ["Fixed"]
 
@@ -51,16 +52,15 @@ class Fixed:
 
     def state_dict(self) -> dict[str, Any]:
         """The representatives, the table and the assignment."""
-        arrays = {"assignment": self.assignment, "reward": self.table.reward, "episodes": self.table.episodes}
         return {
             "step": self.step,
             "representatives": self.representatives.state_dict(),
-            "arrays": arrays_to_tensors(arrays),
+            "assignment": torch.from_numpy(self.assignment),
+            "table": self.table.state_dict(),
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Continue where `state` was taken."""
         self.step = state["step"]
         self.representatives.load_state_dict(state["representatives"])
-        arrays = {name: tensor.numpy() for name, tensor in state["arrays"].items()}
-        self.assignment, self.table = arrays["assignment"], QTable(arrays["reward"], arrays["episodes"])
+        self.assignment, self.table = state["assignment"].numpy(), QTable.from_state_dict(state["table"])

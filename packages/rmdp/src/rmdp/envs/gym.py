@@ -61,6 +61,11 @@ class GymBatch:
         self._seeds = np.zeros(copies, dtype=np.int64)
         self._played: list[list[NDArray[Any]]] = [[] for _ in range(copies)]
 
+    @property
+    def elapsed(self) -> NDArray[np.int64]:
+        """Steps since each copy's reset, (B,)."""
+        return np.array([len(actions) for actions in self._played])
+
     def reset(self) -> NDArray[np.float64]:
         """Start a new episode in every copy.
 
