@@ -121,6 +121,14 @@ def test_nothing_is_expected_after_a_deadline_only(deadline):
     assert (targets[cut].abs().max() < 1e-5) == deadline
 
 
+@pytest.mark.parametrize(("k", "each"), [(1, 4096), (5, 3276), (25, 1024)])
+def test_samples_are_spread_over_the_representatives(k, each):
+    config = dataclasses.replace(PRESETS["gathering"], k=k)
+    assert config.samples_each == each
+    assert each <= config.segment * config.copies_each < each + config.copies_each
+    assert dataclasses.replace(config, samples=77).samples_each == 77
+
+
 def test_samples_are_sorted_by_representative():
     rows = torch.arange(2 * 6).view(2, 6, 1)  # two steps of three representatives with two copies each
     assert by_representative(rows, 3).squeeze(-1).tolist() == [[0, 1, 6, 7], [2, 3, 8, 9], [4, 5, 10, 11]]
@@ -171,7 +179,7 @@ def test_welfare_figures_by_hand():
         ({"env": "resource-gathering", "k": 26, "n": 25}, "k = 26, n = 25"),
         ({"env": "resource-gathering"}, "25 users, one per cell, got n = 100: use --n 25"),
         ({"n": 0, "k": 1}, "k = 1, n = 0"),
-        ({"samples": 0}, "samples must be at least 1, got 0"),
+        ({"samples": -1}, "samples must be at least 0, got -1"),
         ({"warm_up": -1}, "warm_up must be at least 0, got -1"),
         ({"sigma": 0.0}, "sigma must be positive"),
         ({"learning_rate": float("nan")}, "learning_rate must be positive and finite, got nan"),

@@ -46,6 +46,26 @@ def test_algorithms_are_selectable(typed, tmp_path, monkeypatch):
     assert json.loads((tmp_path / "run" / "result.json").read_text())["algorithm"] == typed[0]
 
 
+@pytest.mark.parametrize("env", ["Hopper-v4", "Hopper-v5", "Walker2d-v4", "Walker2d-v5", "Ant-v4", "Ant-v5"])
+def test_robots_that_fall_are_trained_and_judged(env, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    typed = ["--env", env, "--k", "5", "--preset", "smoke", "--iterations", "1", "--threads", "1", "--out-dir", "run"]
+    run(monkeypatch, cli.train, *typed)
+    result = json.loads((tmp_path / "run" / "result.json").read_text())
+    assert 0 <= result["welfare"] < result["ceiling"] < 100
+    assert len(result["cluster_sizes"]) == 5
+
+
+@pytest.mark.filterwarnings("ignore:.*precision lowered by casting:UserWarning")  # mo-gymnasium's spaces
+def test_users_of_a_multi_objective_environment_weigh_its_objectives(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    typed = ["--env", "mo_gymnasium:deep-sea-treasure-v0", "--n", "6", "--k", "2", "--preset", "smoke"]
+    run(monkeypatch, cli.train, *typed, "--iterations", "2", "--threads", "1", "--out-dir", "run")
+    result = json.loads((tmp_path / "run" / "result.json").read_text())
+    assert -100 <= result["welfare"] <= 23.7  # a hundred steps of -1; the largest treasure
+    assert "ceiling" not in result
+
+
 def test_ctrl_c_saves_and_evaluates_and_resumes_to_the_same_bits(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(Console, "width", 200)

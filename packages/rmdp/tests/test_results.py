@@ -1,21 +1,56 @@
 """What is committed under results/, and the README that quotes it."""
 
+import dataclasses
 import importlib.util
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+from rmdp.config import PRESETS
+from rmdp.setup import build_population
 from rmdp.train import evaluate_model, load_model
 
 PACKAGE = Path(__file__).parents[1]
 RUNS = sorted(path.parent for path in PACKAGE.glob("results/*/seed*/result.json"))
 
 
-def test_readme_quotes_the_committed_results():
-    spec = importlib.util.spec_from_file_location("table", PACKAGE / "results" / "table.py")
+def script(name):
+    spec = importlib.util.spec_from_file_location(name, PACKAGE / "results" / f"{name}.py")
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
+    return module
+
+
+def test_ablations_run_once_and_are_tabulated(tmp_path, capsys):
+    ablations, file = script("ablations"), tmp_path / "ablations.json"
+    typed = ["--preset", "smoke", "--k", "2", "--iterations", "1", "--file", str(file)]
+    ablations.main([*typed, "--only", "ours", "sigma", "pinned", "truncation"])
+    runs = json.loads(file.read_text())
+    assert [run["variant"] for run in runs] == ["ours", "sigma", "pinned", "truncation"]
+    assert all(0 <= run["welfare"] <= run["ceiling"] for run in runs)
+    first = capsys.readouterr().out
+    assert len(first.splitlines()) == 2 + 4
+    assert f"| as it is | 1 | {runs[0]['welfare']:.4g} | +0% |" in first
+    ablations.main([*typed, "--only", "ours"])
+    assert json.loads(file.read_text()) == runs
+
+
+def test_fixed_noise_stays_and_pinned_users_too():
+    ablations = script("ablations")
+    config = dataclasses.replace(PRESETS["smoke"], iterations=2, hidden=(8, 8))
+    for kind, stays in ((ablations.EM, False), (ablations.FixedSigma, True)):
+        learner = kind(config, build_population(config))
+        learner.iterate()
+        sigma = learner.representatives.policies.log_sigma.detach().exp()
+        assert bool((sigma == sigma.flatten()[0]).all()) == stays
+    before, after = np.array([0, 0, 1, 1, 0]), np.array([1, 1, 0, 0, 1])
+    assert ablations.pinned(before, after).tolist() == [1, 1, 0, 1, 0]
+
+
+def test_readme_quotes_the_committed_results():
+    module = script("table")
     readme = (PACKAGE / "README.md").read_text()
     assert module.updated(readme) == readme, "run results/table.py --write"
 

@@ -17,7 +17,7 @@ from rich.table import Table
 
 from rmdp.config import PRESETS, default_preset
 
-__all__ = ["assign", "evaluate", "export", "plot", "train"]
+__all__ = ["assign", "evaluate", "export", "plot", "train", "video"]
 
 _SHOWN = {"welfare": "train/welfare", "flips": "train/flips"}
 _ROWS = {
@@ -209,6 +209,37 @@ def export() -> None:
     sys.stdout.write("".join(f"{out / name}\n" for name in [*manifest["files"], "manifest.json"]))
     for name in manifest["left_out"]:
         sys.stderr.write(f"left out: {name}; pip install 'rmdp[export]' brings it, where actions are bounded\n")
+
+
+@dataclasses.dataclass(frozen=True)
+class VideoOptions:
+    """Film the representatives of a run side by side; walks on the grid are drawn step by step."""
+
+    run: Annotated[Path, tyro.conf.Positional]
+    """Directory of a run, finished or stopped."""
+    out: Path | None = None
+    """File to write, .mp4 or .gif; RUN/video.mp4 if not given."""
+    steps: int = 300
+    """Environment steps to film; walks are filmed to their end."""
+    seed: int = 1
+    """Of the episodes."""
+    threads: int = 1
+    """CPU threads."""
+    json: bool = False
+    """Print one JSON object and nothing else."""
+
+
+@command
+def video() -> None:
+    """`rmdp-video`: the representatives at work."""
+    options = tyro.cli(VideoOptions, prog="rmdp-video", config=(tyro.conf.FlagCreatePairsOff,))
+    from gt_core.environment import prepare
+
+    from rmdp.video import film_run
+
+    prepare("cpu", options.threads)
+    file = str(film_run(options.run, options.out or options.run / "video.mp4", options.steps, options.seed))
+    sys.stdout.write((json.dumps({"file": file}) if options.json else file) + "\n")
 
 
 def _table(figures: Mapping[str, Any], remark: str = "") -> Table:

@@ -12,6 +12,7 @@ __all__ = ["PRESETS", "TrainConfig", "default_preset"]
 _GATHERING = "resource-gathering"
 _CELLS = 25
 _TOGETHER = 100
+_SAMPLES_TOGETHER, _FEWEST, _MOST = 16384, 1024, 4096
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,7 +50,7 @@ class TrainConfig(RunConfig):
     pretrain: float = 0.1
     """Share of training in which cluster learns the one policy whose rewards tell users apart."""
     samples: int = 2048
-    """Steps of each representative per iteration."""
+    """Steps of each representative per iteration; 0 spreads 16384 over all, at least 1024 and at most 4096 each."""
     copies: int = 0
     """Simultaneous environments per representative; 0 spreads about a hundred over all representatives."""
     trunk: Literal["own", "shared"] = "own"
@@ -96,14 +97,14 @@ class TrainConfig(RunConfig):
             raise InputError(f"k must be between 1 and the number of users, got k = {self.k}, n = {self.n}")
         if self.env == _GATHERING and self.users == "auto" and self.n != _CELLS:
             raise InputError(f"{_GATHERING} has {_CELLS} users, one per cell, got n = {self.n}: use --n {_CELLS}")
-        for name in ("iterations", "samples", "epochs", "minibatches", "evaluation_episodes", "n"):
+        for name in ("iterations", "epochs", "minibatches", "evaluation_episodes", "n"):
             if getattr(self, name) < 1:
                 raise InputError(f"{name} must be at least 1, got {getattr(self, name)}")
         for name in ("sigma", "learning_rate", "final_learning_rate", "clip", "kl_limit", "gradient_norm"):
             self._require_positive(name)
         for name in ("entropy", "final_entropy", "assignment_rate"):
             self._require_positive(name)
-        for name in ("warm_up", "copies"):
+        for name in ("warm_up", "copies", "samples"):
             if getattr(self, name) < 0:
                 raise InputError(f"{name} must be at least 0, got {getattr(self, name)}")
         self._require_shares()
@@ -114,12 +115,17 @@ class TrainConfig(RunConfig):
     @property
     def copies_each(self) -> int:
         """Simultaneous environments per representative."""
-        return self.copies or min(max(1, round(_TOGETHER / self.k)), self.samples)
+        return self.copies or min(max(1, round(_TOGETHER / self.k)), self.samples_each)
+
+    @property
+    def samples_each(self) -> int:
+        """Steps of each representative per iteration, as asked for."""
+        return self.samples or min(max(_SAMPLES_TOGETHER // self.k, _FEWEST), _MOST)
 
     @property
     def segment(self) -> int:
         """Steps of each environment per iteration."""
-        return math.ceil(self.samples / self.copies_each)
+        return math.ceil(self.samples_each / self.copies_each)
 
     @property
     def steps_per_iteration(self) -> int:
@@ -183,14 +189,15 @@ _WALKS = TrainConfig(
     preset="gathering",
     env=_GATHERING,
     n=_CELLS,
-    iterations=200,
+    iterations=300,
+    samples=0,
     balance_until=0.1,
     normalise=False,
     deadline=True,
     gamma=1.0,
     gae_lambda=1.0,
     entropy=0.2,
-    final_entropy=1e-3,
+    final_entropy=1e-4,
 )
 PRESETS = {
     "fast": TrainConfig(),

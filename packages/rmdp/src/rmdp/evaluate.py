@@ -10,13 +10,14 @@ from typing import Any
 import numpy as np
 import torch
 from gt_core.welfare import egalitarian, gini, nash, quantiles
+from numpy.typing import NDArray
 
 from rmdp.assignment import Assignment, cluster_sizes, regrets, social_welfare
 from rmdp.envs.batch import BatchEnv, Floats, Transition
 from rmdp.policies import ObservationMoments, Policies
 from rmdp.population import Population
 
-__all__ = ["deterministic_returns", "welfare_figures"]
+__all__ = ["deterministic_returns", "most_probable_actions", "welfare_figures"]
 
 
 @torch.no_grad()
@@ -38,14 +39,21 @@ def deterministic_returns(
     observation = env.reset()
     returns, running = np.zeros((env.copies, population.n)), np.ones(env.copies, dtype=bool)
     while running.any():
-        view = moments.normalise(observation).view(k, -1, observation.shape[-1])
-        action = policies.to_environment(policies.mode(view)).flatten(0, 1).cpu().numpy()
+        action = most_probable_actions(policies, moments, observation, k)
         step = env.step(action)
         transition = Transition(observation, action, step.final_observation, step.terminated, step.truncated, step.info)
         returns += running[:, None] * population.rewards(transition)
         running &= ~(step.terminated | step.truncated)
         observation = step.observation
     return np.asarray(returns.reshape(k, -1, population.n).mean(axis=1))
+
+
+@torch.no_grad()
+def most_probable_actions(policies: Policies, moments: ObservationMoments, observation: Floats, k: int) -> NDArray[Any]:
+    """What k policies would rather do, in the environment's units, (B, A) or (B,), for observations (B, D), B = k E."""
+    view = moments.normalise(observation).view(k, -1, observation.shape[-1])
+    played: NDArray[Any] = policies.to_environment(policies.mode(view)).flatten(0, 1).cpu().numpy()
+    return played
 
 
 def welfare_figures(values: Floats, assignment: Assignment) -> dict[str, Any]:

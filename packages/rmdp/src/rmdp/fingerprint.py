@@ -75,15 +75,16 @@ def keep_users(place: Path, config: TrainConfig, population: Population) -> None
 
 
 def _play(env: BatchEnv, generator: np.random.Generator) -> Transition:
-    observation, steps = env.reset(), []
+    here, steps = env.reset(), []
     for _ in range(_STEPS):
         action = _action(env, generator)
         step = env.step(action)
-        steps.append((observation, action, step.final_observation, step.terminated, step.truncated, step.info))
-        observation = step.observation
+        steps.append((here, action, step.final_observation, step.terminated, step.truncated, step.info))
+        here = step.observation
     *parts, infos = zip(*steps, strict=True)
     info = {name: np.array([seen[name] for seen in infos]) for name in infos[0]}
-    return Transition(*(np.array(part) for part in parts), info)
+    observation, action, final, terminated, truncated = (np.array(part) for part in parts)
+    return Transition(observation, action, final, terminated, truncated, info)
 
 
 def _action(env: BatchEnv, generator: np.random.Generator) -> NDArray[Any]:

@@ -7,15 +7,15 @@ from typing import Any
 
 import matplotlib as mpl
 import numpy as np
-import torch
 from matplotlib.figure import Figure
 
 from rmdp.assignment import Assignment
 from rmdp.envs.batch import Floats
 from rmdp.envs.resource_gathering import HOME, SIDE, ResourceGatheringBatch
+from rmdp.evaluate import most_probable_actions
 from rmdp.policies import ObservationMoments, Policies
 
-__all__ = ["plot_learning_curve", "plot_paths", "plot_returns", "plot_targets", "walks_of"]
+__all__ = ["draw_paths", "plot_learning_curve", "plot_paths", "plot_returns", "plot_targets", "walks_of"]
 
 mpl.use("Agg")
 
@@ -66,14 +66,21 @@ def plot_returns(path: Path, returns: Floats, assignment: Assignment, k: int, ti
 
 
 def plot_paths(path: Path, walks: Sequence[Floats], cells: Assignment, assignment: Assignment, title: str) -> None:
+    """Write the picture of `draw_paths`."""
+    draw_paths(walks, cells, assignment, title).savefig(path, dpi=120)
+
+
+def draw_paths(
+    walks: Sequence[Floats], cells: Assignment, assignment: Assignment, title: str, shown: int | None = None
+) -> Figure:
     """Walk of each representative on the grid, the cells of its users shaded, home as a square.
 
     Args:
-        path: File to write.
         walks: Row and column at each step of each walk, (steps + 1, 2).
         cells: Cell of each user, (n,).
         assignment: Representative of each user, (n,).
         title: Above the picture.
+        shown: How many places of each walk are drawn, a dot at the last; all by default.
     """
     columns = min(len(walks), SIDE)
     rows = -(-len(walks) // columns)
@@ -84,9 +91,11 @@ def plot_paths(path: Path, walks: Sequence[Floats], cells: Assignment, assignmen
         shade[cells[assignment == j]] = 1
         axes.imshow(shade.reshape(SIDE, SIDE), cmap="Greys", vmin=0, vmax=4)
         # a step back along the same edge is drawn beside it
-        beside = walk + np.linspace(-0.18, 0.18, len(walk))[:, None]
+        beside = (walk + np.linspace(-0.18, 0.18, len(walk))[:, None])[:shown]
         axes.plot(beside[:, 1], beside[:, 0], color=colour, linewidth=2)
         axes.plot(HOME[1], HOME[0], marker="s", color="black", markersize=9)
+        if shown is not None:
+            axes.plot(beside[-1, 1], beside[-1, 0], marker="o", color=colour, markersize=9)
         axes.set(xticks=np.arange(SIDE + 1) - 0.5, yticks=np.arange(SIDE + 1) - 0.5)
         axes.set(xlim=(-0.5, SIDE - 0.5), ylim=(SIDE - 0.5, -0.5))
         axes.tick_params(length=0, labelbottom=False, labelleft=False)
@@ -96,10 +105,9 @@ def plot_paths(path: Path, walks: Sequence[Floats], cells: Assignment, assignmen
     for axes in panels[len(walks) :]:
         axes.set_axis_off()
     figure.suptitle(title)
-    figure.savefig(path, dpi=120)
+    return figure
 
 
-@torch.no_grad()
 def walks_of(policies: Policies, moments: ObservationMoments, k: int) -> list[Floats]:
     """Deterministic walk of each representative: row and column at each step, (steps + 1, 2)."""
     env = ResourceGatheringBatch(k)
@@ -107,8 +115,7 @@ def walks_of(policies: Policies, moments: ObservationMoments, k: int) -> list[Fl
     walks: list[list[Floats]] = [[observation[j, :2]] for j in range(k)]
     walking = np.ones(k, dtype=bool)
     while walking.any():
-        action = policies.mode(moments.normalise(observation)[:, None]).squeeze(1).cpu().numpy()
-        step = env.step(action)
+        step = env.step(most_probable_actions(policies, moments, observation, k))
         for j in np.flatnonzero(walking):
             walks[j].append(step.final_observation[j, :2])
         walking &= ~(step.terminated | step.truncated)

@@ -155,8 +155,8 @@ class Policies(nn.Module):
             return gradient.scatter_add_(-1, action.unsqueeze(-1), slope)
         precision = (-self.log_sigma).exp()
         standard = (action - parameters) * precision
-        torch.sum(slope * (standard.square() - 1), 1, keepdim=True, out=self.log_sigma.grad)
-        self.log_sigma.grad += by_entropy[:, None, None]
+        by_sigma = (slope * (standard.square() - 1)).sum(1, keepdim=True)
+        torch.add(by_sigma, by_entropy[:, None, None], out=self.log_sigma.grad)
         gradient = slope * standard * precision
         return gradient * (1 - parameters.square()) if self.bounded else gradient
 

@@ -38,6 +38,7 @@ class GymBatch:
         options: Keyword arguments of the environment.
 
     Attributes:
+        frames_per_second: at what rate the environment means to be watched.
         objectives: how many rewards a multi-objective environment has; None for one reward.
 
     Raises:
@@ -57,6 +58,7 @@ class GymBatch:
         self.observation_size = int(np.prod(_flat(name, first.observation_space).shape))
         self.horizon = first.spec.max_episode_steps if first.spec else None
         self.objectives: int | None = _objectives(first)
+        self.frames_per_second = float(first.metadata.get("render_fps") or 30)
         self.diverged = 0
         self._seeds = np.zeros(copies, dtype=np.int64)
         self._played: list[list[NDArray[Any]]] = [[] for _ in range(copies)]
@@ -106,6 +108,10 @@ class GymBatch:
         observations = [self._replay(copy, list(share)) for copy, share in enumerate(shares)]
         restore_generators([self._generator], state["generators"])
         return np.array(observations, dtype=np.float64)
+
+    def render(self) -> list[NDArray[np.uint8]]:
+        """One picture of each copy, made with the option `render_mode="rgb_array"`; (height, width, 3) each."""
+        return [np.asarray(picture, dtype=np.uint8) for picture in self._vector.render() or ()]
 
     def close(self) -> None:
         """Close the environments."""

@@ -1,0 +1,108 @@
+"""Environment steps per second of r-MDP training, collecting and learning, beside what else the same machine does.
+
+For each robot and budget k, in this order and within one run:
+
+- physics: MuJoCo's native thread pool by itself, open loop, on as many copies and threads as training uses;
+- rollout: the k policies act in these copies, users are not asked and nothing is learnt;
+- paper: whole iterations with the paper's samples, epochs and minibatches (2048, 10, 32);
+- fast: whole iterations with the default plan (2048, 6, 8);
+- official: what the published code was measured at on two cores, and how many times that `paper` is.
+
+Below each robot: a loop over one Gymnasium environment with random actions, and Stable-Baselines3's PPO on one
+environment with the same samples, epochs and minibatches, for one policy.
+
+    python benchmarks/rmdp_training.py [--threads 0] [--iterations 5] [--quick]
+"""
+
+import argparse
+import dataclasses
+import os
+import warnings
+from statistics import median
+
+import gymnasium
+import numpy as np
+import torch
+from rmdp.algorithms.em import EM
+from rmdp.config import PRESETS, TrainConfig
+from rmdp.envs.mujoco import MujocoBatch
+from rmdp.setup import build_population
+from rmdp_rollout import STEPS, plain_loop, raw_pool, seconds
+from stable_baselines3 import PPO
+
+OFFICIAL = {
+    ("HalfCheetah-v4", 1): (1150, 1150),
+    ("HalfCheetah-v4", 5): (3900, 4300),
+    ("HalfCheetah-v4", 50): (5000, 5400),
+    ("Hopper-v4", 5): (2800, 3150),
+    ("Walker2d-v4", 5): (2600, 2600),
+    ("Ant-v4", 5): (2200, 2200),
+}
+"""Lowest and highest rate of the published code, in environment steps per second."""
+
+
+def config_of(plan: str, env: str, k: int, threads: int, samples: int) -> TrainConfig:
+    """A preset's plan with about a hundred copies."""
+    return dataclasses.replace(PRESETS[plan], env=env, k=k, copies=0, threads=threads, samples=samples)
+
+
+def learning_rates(config: TrainConfig, iterations: int) -> tuple[float, float]:
+    """Steps per second of the rollout alone and of whole iterations, medians."""
+    learner = EM(config, build_population(config))
+    learner.iterate()  # memory is allocated, observations are normalised from here on
+    steps = config.steps_per_iteration
+    rollout = median(seconds(learner.representatives.collect) for _ in range(iterations))
+    whole = median(seconds(learner.iterate) for _ in range(iterations))
+    learner.representatives.env.close()
+    return steps / rollout, steps / whole
+
+
+def physics_rate(config: TrainConfig, rounds: int) -> float:
+    """Steps per second of MuJoCo's pool, open loop."""
+    random, copies = np.random.default_rng(0), config.copies_each * config.k
+    batch = MujocoBatch(config.env, copies, random, threads=config.threads)
+    batch.reset()
+    run, states = raw_pool(batch, batch.threads), batch.state()["physics"]
+    actions = random.uniform(-1, 1, (STEPS, copies, batch.actions.size)).astype(np.float32)
+    took = median(seconds(lambda: run(states, actions)) for _ in range(rounds))
+    batch.close()
+    return STEPS * copies / took
+
+
+def stable_baselines3_rate(env: str, samples: int, iterations: int) -> float:
+    """Steps per second of Stable-Baselines3's PPO, whole iterations on one environment."""
+    with warnings.catch_warnings(action="ignore"):
+        model = PPO("MlpPolicy", gymnasium.make(env), n_steps=samples, batch_size=samples // 32, device="cpu", seed=0)
+    model.learn(samples)
+    return samples / median(seconds(lambda: model.learn(samples)) for _ in range(iterations))
+
+
+def main() -> None:
+    """Print a block for each robot."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--threads", type=int, default=0, help="0 takes every core")
+    parser.add_argument("--iterations", type=int, default=5)
+    parser.add_argument("--quick", action="store_true", help="one iteration of an eighth of the samples")
+    options = parser.parse_args()
+    threads = options.threads or len(os.sched_getaffinity(0))
+    samples, iterations = (256, 1) if options.quick else (2048, options.iterations)
+    torch.set_num_threads(threads)
+    print(f"{threads} threads, {samples} samples, environment steps per second")
+    print(
+        f"{'environment':15} {'k':>3} {'physics':>8} {'rollout':>8} {'paper':>8} {'fast':>8} {'official':>12} {'x':>5}"
+    )
+    for env in dict.fromkeys(env for env, _ in OFFICIAL):
+        for k, (low, high) in ((k, rates) for (name, k), rates in OFFICIAL.items() if name == env):
+            paper = config_of("paper", env, k, threads, samples)
+            physics = physics_rate(paper, 2 * iterations + 1)
+            rollout, whole = learning_rates(paper, iterations)
+            _, fast = learning_rates(config_of("fast", env, k, threads, samples), iterations)
+            official = f"{low}" if low == high else f"{low}-{high}"
+            rates = f"{physics:8.0f} {rollout:8.0f} {whole:8.0f} {fast:8.0f}"
+            print(f"{env:15} {k:3} {rates} {official:>12} {whole / high:5.1f}", flush=True)
+        loop, theirs = plain_loop(env), stable_baselines3_rate(env, samples, iterations)
+        print(f"{env:15}     one Gymnasium environment {loop:.0f}, Stable-Baselines3's PPO {theirs:.0f}", flush=True)
+
+
+if __name__ == "__main__":
+    main()
