@@ -37,7 +37,7 @@ def can_render():
 def test_robots_run_side_by_side(tmp_path):
     if not can_render():
         pytest.skip("no renderer without a window on this machine")
-    typed = [*COMMAND, str(CHEETAH), "--out", str(tmp_path / "film.mp4"), "--steps", "12", "--json"]
+    typed = [*COMMAND, str(CHEETAH), "--out", str(tmp_path / "film.gif"), "--steps", "12", "--json"]
     done = subprocess.run(typed, capture_output=True, text=True, check=True)
     frames = imageio.v3.imread(json.loads(done.stdout)["file"])
     assert frames.shape[0] == 12  # 20 steps a second
@@ -57,6 +57,21 @@ def test_walks_are_drawn_step_by_step(tmp_path):
     assert (frames[-1] == frames[-2]).all()
     write_video(tmp_path / "walks.gif", frames[:6], rate)
     assert len(imageio.v3.imread(tmp_path / "walks.gif")) == 6
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # imageio forgets to close its pipes
+def test_mp4_is_written_and_half_a_film_removed(tmp_path):
+    frames = [np.full((30, 50, 3), 40 * j, dtype=np.uint8) for j in range(6)]
+    write_video(tmp_path / "film.mp4", frames, 5.0)
+    assert (tmp_path / "film.mp4").read_bytes()[4:8] == b"ftyp"
+
+    def breaks_off():
+        yield frames[0]
+        raise InputError("the renderer broke")
+
+    with pytest.raises(InputError, match="the renderer broke"):
+        write_video(tmp_path / "half.mp4", breaks_off(), 5.0)
+    assert not (tmp_path / "half.mp4").exists()
 
 
 def test_tiles_stand_below_their_labels():

@@ -8,6 +8,7 @@ import importlib.util
 import math
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from gt_core.config import read_config
@@ -82,9 +83,10 @@ def write_video(out: Path, frames: Iterable[Picture], rate: float) -> None:
     """Write frames of one size, `rate` a second; a file that could not be finished is removed."""
     import imageio.v2
 
-    options = {"fps": rate, "macro_block_size": _BLOCK} if out.suffix == ".mp4" else {"duration": 1000 / rate}
+    mp4: dict[str, Any] = {"fps": rate, "macro_block_size": _BLOCK}
+    writer: Any = imageio.v2.get_writer(out, **(mp4 if out.suffix == ".mp4" else {"duration": 1000 / rate}))
     try:
-        with imageio.v2.get_writer(out, **options) as writer:
+        with writer:
             for frame in frames:
                 writer.append_data(_padded(frame))
     except BaseException:
