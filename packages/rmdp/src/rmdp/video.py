@@ -7,6 +7,7 @@ name of the file, .mp4 or .gif. Writing needs the extra rmdp[video].
 import importlib.util
 import math
 from collections.abc import Iterable, Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -84,9 +85,9 @@ def write_video(out: Path, frames: Iterable[Picture], rate: float) -> None:
     import imageio.v2
 
     mp4: dict[str, Any] = {"fps": rate, "macro_block_size": _BLOCK}
-    writer: Any = imageio.v2.get_writer(out, **(mp4 if out.suffix == ".mp4" else {"duration": 1000 / rate}))
+    options = mp4 if out.suffix == ".mp4" else {"duration": 1000 / rate}
     try:
-        with writer:
+        with closing(imageio.v2.get_writer(out, **options)) as writer:  # by itself it stays open after an error
             for frame in frames:
                 writer.append_data(_padded(frame))
     except BaseException:
