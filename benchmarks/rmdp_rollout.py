@@ -5,7 +5,7 @@ native thread pool without any Python in between (raw), and step by step with fe
 terminations and resets (batch). The figure is the median over the rounds of raw time over batch time. A plain loop over
 one Gymnasium environment stands beside it.
 
-    python benchmarks/rmdp_rollout.py [--copies 100] [--threads 0] [--rounds 30]
+    python benchmarks/rmdp_rollout.py [--copies 100] [--threads 0] [--rounds 30] [--quick]
 """
 
 import argparse
@@ -90,12 +90,14 @@ def main() -> None:
     parser.add_argument("--copies", type=int, default=100)
     parser.add_argument("--threads", type=int, default=0, help="0 takes every core")
     parser.add_argument("--rounds", type=int, default=30)
+    parser.add_argument("--quick", action="store_true", help="five rounds")
     options = parser.parse_args()
+    rounds = 5 if options.quick else options.rounds
     print(f"{'environment':15} {'way':7} {'steps/s':>8} {'of raw':>7} {'of a plain loop':>16}")
     for name in NAMES:
         loop = plain_loop(name)
         for exact in [True] if name == "Ant-v5" else [False, True]:
-            rate, share = rates(name, options.copies, options.threads, options.rounds, exact=exact)
+            rate, share = rates(name, options.copies, options.threads, rounds, exact=exact)
             print(
                 f"{name:15} {'exact' if exact else 'native':7} {rate:8.0f} {share:7.1%} {rate / loop:15.1f}x",
                 flush=True,
