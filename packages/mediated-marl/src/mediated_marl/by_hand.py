@@ -54,9 +54,10 @@ def log_policy_gradient(log_probabilities: Array, gains: Array, bonus: Array | f
         gains: `[*batch, A]`, say the advantages summed by the action that earned them.
         bonus: weight of the entropy, broadcast to `[*batch, A]`.
     """
-    probabilities: Array = np.exp(log_probabilities)
-    pull: Array = gains - bonus * (probabilities * log_probabilities)
-    return pull - probabilities * total(pull)
+    probabilities = np.exp(log_probabilities)
+    pull = gains - bonus * (probabilities * log_probabilities)
+    slope: Array = pull - probabilities * total(pull)
+    return slope
 
 
 def total(amounts: Array) -> Array:
