@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from mediated_marl.report import audit_run, load_config
-from mediated_marl.table import PUBLISHED, row
+from mediated_marl.table import PUBLISHED, over_seeds, row
 
 PACKAGE = Path(__file__).parents[1]
 RUNS = sorted(path.parent for path in PACKAGE.glob("results/*/result.json"))
@@ -34,6 +34,13 @@ def test_committed_sampled_runs_reach_the_optimum(n_agents):
     figures = row(load_config(run), json.loads((run / "result.json").read_text()))
     assert figures["reward"][0] >= 0.95
     assert figures["next_to_grand"][0] <= figures["next_to_grand_bound"] + 0.01
+
+
+def test_committed_sampled_sacrifice_pays_agent_1_what_it_would_have_outside():
+    result = json.loads((PACKAGE / "results" / "sampled-sacrifice" / "result.json").read_text())
+    welfare, agent_1 = zip(*((sum(one), one[1]) for one in result["payoffs_per_seed"]), strict=True)
+    assert over_seeds(list(welfare))[0] >= 4.4  # exact 4.5
+    assert min(agent_1) >= 0.98  # on every seed; exact 1
 
 
 @pytest.mark.parametrize("n_agents", [3, 10])

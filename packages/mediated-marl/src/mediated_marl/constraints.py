@@ -37,6 +37,7 @@ from typing import NamedTuple
 import torch
 from gt_core.dual import ExponentialAscent, Multiplier
 from torch import Tensor
+from torch.nn.functional import one_hot
 
 from mediated_marl.config import MultiplierForm
 from mediated_marl.one_step import CoalitionTable, OneStepGame
@@ -90,14 +91,17 @@ class ConstraintMultipliers:
 
     def __init__(self, game: OneStepGame, counts: Tensor, form: MultiplierForm, seeds: int, rate: float) -> None:
         self.counts = counts
-        self.groups = multiplier_groups(game, form)
-        self.n_groups = int(self.groups.max()) + 1
+        self._group = multiplier_groups(game, form).flatten()
+        self._membership = one_hot(self._group).double()
+        self.n_groups = self._membership.shape[1]
         self.multiplier = Multiplier(1.0, ExponentialAscent(rate), (seeds, self.n_groups))
 
     def damped(self, violation: Tensor, damping: float) -> Tensor:
         """The multiplier of each constraint with its damping, `[S, C, I]`, a constant; `violation` is g `[S, C, I]`."""
-        value = self.multiplier.value.to(violation)[:, self.groups]
-        return value * (damping * violation.detach()).clamp(-MAX_DAMPING, MAX_DAMPING).exp()
+        value = self.multiplier.value.to(violation).index_select(1, self._group).view_as(violation)
+        if not damping:
+            return value
+        return value * (damping * violation.detach()).clamp_(-MAX_DAMPING, MAX_DAMPING).exp_()
 
     def ascend(self, violation: Tensor, weights: Tensor) -> None:
         """Move each multiplier by the mean violation of the constraints that share it; unobserved ones stay.
@@ -111,13 +115,10 @@ class ConstraintMultipliers:
 
     def ascend_mean(self, total: Tensor, mass: Tensor) -> None:
         """As `ascend`, from weighted sums of violations and the sums of their weights, `[S, C, I]` each."""
-        shared_total, shared_mass = self._grouped(total), self._grouped(mass)
-        observed = shared_mass > UNOBSERVED
-        self.multiplier.ascend((shared_total / shared_mass)[observed], observed)
+        self.multiplier.ascend(self._grouped(total) / self._grouped(mass).clamp_(min=UNOBSERVED))
 
     def _grouped(self, entries: Tensor) -> Tensor:
-        sums = torch.zeros(len(entries), self.n_groups, dtype=torch.float64)
-        return sums.index_add_(1, self.groups.flatten(), entries.flatten(1).double())
+        return entries.flatten(1).double() @ self._membership
 
 
 def multiplier_groups(game: OneStepGame, form: MultiplierForm) -> Tensor:

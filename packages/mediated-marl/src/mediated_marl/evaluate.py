@@ -1,16 +1,59 @@
 """What learnt policies earn in played games: an estimate to hold against the exact audit, seed by seed."""
 
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from gt_core.errors import InputError
 from gt_core.seeding import Streams
+from torch import Tensor
 
+from mediated_marl.one_step import OneStepGame
 from mediated_marl.report import load_policies
-from mediated_marl.sampled import draw, play
 
-__all__ = ["evaluate_run"]
+__all__ = ["Games", "draw", "evaluate_run", "play"]
+
+
+class Games(NamedTuple):
+    """Played games.
+
+    Attributes:
+        committed: `[S, B, N]` bool.
+        number: `[S, B]`, which coalition that is.
+        mediated: `[S, B, N]`, the mediator's actions, meant for members only.
+        rewards: `[S, B, N]`.
+    """
+
+    committed: Tensor
+    number: Tensor
+    mediated: Tensor
+    rewards: Tensor
+
+
+def draw(probabilities: Tensor, uniform: Tensor) -> Tensor:
+    """Actions by inverting the distribution function: `[*, A]` and uniform numbers `[*]` to int64 `[*]`."""
+    steps = probabilities[..., :-1].cumsum(-1)
+    return (uniform.unsqueeze(-1) >= steps).sum(-1)
+
+
+def play(game: OneStepGame, committed: Tensor, own: Tensor, mediator: Tensor, uniform: Tensor) -> Games:
+    """Let the mediator act for the members and the game pay.
+
+    Args:
+        game: the game.
+        committed: `[S, B, N]` bool; games in which nobody is are games like any other.
+        own: `[S, B, N]`, the actions of those who did not.
+        mediator: `[S, R, N, A]` or `[S, R, 1, A]` probabilities.
+        uniform: `[S, B, N]`, the mediator's luck.
+    """
+    number = game.number(committed)
+    mediated = draw(at(mediator, game.row(number)), uniform)
+    return Games(committed, number, mediated, game.rewards(torch.where(committed, mediated, own)))
+
+
+def at(table: Tensor, number: Tensor) -> Tensor:
+    """Entries `[S, B, *]` of a table `[S, C, *]` per seed, at `number` `[S, B]`."""
+    return table[torch.arange(len(number), device=number.device).unsqueeze(-1), number]
 
 
 def evaluate_run(directory: Path, n_games: int, seed: int = 0) -> dict[str, Any]:

@@ -97,14 +97,6 @@ class OneStepGame(Protocol):
         """Which of the R coalitions the mediator reads at coalition `number`; any row where nobody is a member."""
         ...
 
-    def members_and_outsiders(self, amounts: Tensor, committed: Tensor) -> Tensor:
-        """The mean of an amount per agent, `[*batch, N]`, over the agents of each slot, `[*batch, I]`."""
-        ...
-
-    def draw_coalitions(self, shape: tuple[int, int], generator: torch.Generator) -> Tensor:
-        """Who is a member, `[*shape, N]` bool, such that all C coalitions are equally likely."""
-        ...
-
 
 class EnumeratedGame:
     """A normal-form game, all coalitions listed.
@@ -161,15 +153,6 @@ class EnumeratedGame:
         """See `OneStepGame`."""
         return number
 
-    def members_and_outsiders(self, amounts: Tensor, committed: Tensor) -> Tensor:
-        """See `OneStepGame`; every agent is a slot."""
-        del committed
-        return amounts
-
-    def draw_coalitions(self, shape: tuple[int, int], generator: torch.Generator) -> Tensor:
-        """See `OneStepGame`."""
-        return self.coalitions[torch.randint(len(self.coalitions), shape, generator=generator)]
-
 
 class SymmetricPublicGoods:
     """The public goods game, coalitions told apart by their size only.
@@ -225,19 +208,6 @@ class SymmetricPublicGoods:
     def row(self, number: Tensor) -> Tensor:
         """See `OneStepGame`; row r is size r + 1."""
         return (number - 1).clamp(min=0)
-
-    def members_and_outsiders(self, amounts: Tensor, committed: Tensor) -> Tensor:
-        """See `OneStepGame`; 0 for a slot without agents."""
-        size = committed.sum(-1)
-        inside = (amounts * committed).sum(-1)
-        means = inside / size.clamp(min=1), (amounts.sum(-1) - inside) / (self.n_agents - size).clamp(min=1)
-        return torch.stack([means[0], torch.where(size < self.n_agents, means[1], 0.0)], -1)
-
-    def draw_coalitions(self, shape: tuple[int, int], generator: torch.Generator) -> Tensor:
-        """See `OneStepGame`; the members are neighbours on a circle, and each agent is in as many as any other."""
-        size = torch.randint(self.n_agents + 1, (*shape, 1), generator=generator)
-        first = torch.randint(self.n_agents, (*shape, 1), generator=generator)
-        return (torch.arange(self.n_agents) + first) % self.n_agents < size
 
 
 def one_step_game(game: MatrixGame | PublicGoodsGame) -> OneStepGame:

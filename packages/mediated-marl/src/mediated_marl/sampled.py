@@ -17,158 +17,112 @@ Every iteration plays `games` games of every seed and moves everybody at once:
 from games of its own, in which all coalitions are equally likely and outsiders play what the agents would; the values
 next door are then estimated from games and not extrapolated from coalitions that were never formed.
 
-The gradient of a softmax policy depends on the games through one number per table entry only, the summed advantages
-of the samples that chose it.  These sums are formed without automatic differentiation; what is differentiated has the
-size of the policy tables, `[S, N, A + 1]` and `[S, R, N, A]`, however many games are played.
+At given C every g and therefore A is linear in the rewards, so learning needs sums over games and not the games
+(`mediated_marl.batches`); what is left is as small as the policy tables, and its gradients are written out.
 
-Shapes: S seeds, B games, the rest as in `mediated_marl.one_step`.
+Shapes: S seeds, B games, the rest as in `mediated_marl.batches`.
 """
 
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
-from gt_core.dual import ExponentialAscent, weigh_slack
+from gt_core.dual import ExponentialAscent
 from gt_core.run import require_finite
 from gt_core.schedules import geometric
 from gt_core.seeding import Streams
-from torch import Tensor, nn
+from torch import nn
 
+from mediated_marl.batches import Batches, Choices, Lessons, batches_of
+from mediated_marl.by_hand import (
+    Array,
+    FlatAdam,
+    NetworkArrays,
+    flatten_parameters,
+    log_policy_gradient,
+    log_softmax,
+    total,
+)
 from mediated_marl.config import OutsiderRule, TrainConfig
-from mediated_marl.constraints import ConstraintMultipliers, violations
-from mediated_marl.networks import StackedMLP, entropy
-from mediated_marl.one_step import CoalitionTable, OneStepGame, SymmetricPublicGoods, one_step_game
+from mediated_marl.constraints import ConstraintMultipliers
+from mediated_marl.networks import MASKED, StackedMLP
+from mediated_marl.one_step import OneStepGame, SymmetricPublicGoods, one_step_game
 from mediated_marl.players import Players, build_game, critic_inputs
 
 __all__ = [
     "Critics",
-    "Evidence",
-    "Games",
+    "LinearViolation",
     "SampledTrainer",
-    "action_sums",
-    "collect",
-    "draw",
-    "member_actions",
-    "play",
-    "weigh_evidence",
+    "advantage_coefficients",
+    "advantage_sums",
+    "linear_violations",
+    "measured_violation",
+    "outsider_shares",
 ]
 
 
-class Games(NamedTuple):
-    """Played games.
+class LinearViolation(NamedTuple):
+    """How a constraint's g depends on the reward r of its slot: `g = scale r + offset`, `[S, C, I]` each."""
 
-    Attributes:
-        committed: `[S, B, N]` bool.
-        number: `[S, B]`, which coalition that is.
-        mediated: `[S, B, N]`, the mediator's actions, meant for members only.
-        rewards: `[S, B, N]`.
-    """
-
-    committed: Tensor
-    number: Tensor
-    mediated: Tensor
-    rewards: Tensor
+    scale: Array
+    offset: Array
 
 
-class Evidence(NamedTuple):
-    """What games say to the mediator.
-
-    Attributes:
-        advantages: `[S, B]`.
-        rewards: `[S, B, I]`, slot by slot.
-        ic, e: `[S, B, I]`, the sampled g of each constraint.
-        ic_weights, e_weights: `[S, B, I]`, how much each counts for its multiplier; 0 where a slot stands for nobody.
-    """
-
-    advantages: Tensor
-    rewards: Tensor
-    ic: Tensor
-    e: Tensor
-    ic_weights: Tensor
-    e_weights: Tensor
+def linear_violations(values: Array, neighbours: Array, margin: float) -> tuple[LinearViolation, LinearViolation]:
+    """IC and E by what the critics say of all coalitions, here and next door, `[S, C, I]` each."""
+    ic = LinearViolation(np.full_like(values, -1), neighbours + margin * np.abs(neighbours))
+    return ic, LinearViolation(1 + margin * np.sign(values), -neighbours)
 
 
-def draw(probabilities: Tensor, uniform: Tensor) -> Tensor:
-    """Actions by inverting the distribution function: `[*, A]` and uniform numbers `[*]` to int64 `[*]`."""
-    steps = probabilities[..., :-1].cumsum(-1)
-    return (uniform.unsqueeze(-1) >= steps).sum(-1)
-
-
-def play(game: OneStepGame, committed: Tensor, own: Tensor, mediator: Tensor, uniform: Tensor) -> Games:
-    """Let the mediator act for the members and the game pay.
+def outsider_shares(game: OneStepGame, rule: OutsiderRule) -> tuple[Array, Array]:
+    """How much outsiders' constraints count at each coalition: for the mediator, and for their multiplier.
 
     Args:
         game: the game.
-        committed: `[S, B, N]` bool; games in which nobody is are games like any other.
-        own: `[S, B, N]`, the actions of those who did not.
-        mediator: `[S, R, N, A]` or `[S, R, 1, A]` probabilities.
-        uniform: `[S, B, N]`, the mediator's luck.
+        rule: add encouragement over outsiders, or take their mean where 2 to N - 1 agents committed, each game counting
+            for the multiplier as often as it has members.
+
+    Returns:
+        `[C, I]` each.
     """
-    number = game.number(committed)
-    mediated = draw(at(mediator, game.row(number)), uniform)
-    return Games(committed, number, mediated, game.rewards(torch.where(committed, mediated, own)))
+    outside = game.outsiders.numpy()
+    if rule == "sum":
+        return outside, outside
+    size = game.members.numpy().sum(-1, keepdims=True)
+    shares = (size >= 2) * outside / outside.sum(-1, keepdims=True).clip(min=1)
+    return shares, shares * size
 
 
-def at(table: Tensor, number: Tensor) -> Tensor:
-    """Entries `[S, B, *]` of a table `[S, C, *]` per seed, at `number` `[S, B]`."""
-    return table[torch.arange(len(number), device=number.device).unsqueeze(-1), number]
-
-
-def collect(table_size: int, number: Tensor, amounts: Tensor) -> Tensor:
-    """Sums `[S, C, *]` of `amounts` `[S, B, *]` by coalition."""
-    sums = amounts.new_zeros(len(number), table_size, *amounts.shape[2:])
-    index = number.reshape(*number.shape, *[1] * (amounts.ndim - 2)).expand_as(amounts)
-    return sums.scatter_add_(1, index, amounts)
-
-
-def action_sums(chosen: Tensor, advantages: Tensor, n_actions: int) -> Tensor:
-    """The advantages of each agent summed by what it chose, `[S, N, n_actions]`, from `[S, B, N]` each."""
-    return torch.stack([(advantages * (chosen == action)).sum(1) for action in range(n_actions)], -1)
-
-
-def member_actions(game: OneStepGame, games: Games, *, alike: bool) -> Tensor:
-    """Which action each member got, one-hot `[S, B, N, A]`; with `alike` how many members got it, `[S, B, 1, A]`."""
-    per_action = [(games.mediated == action) & games.committed for action in range(game.n_actions)]
-    if alike:
-        return torch.stack([samples.sum(-1, keepdim=True) for samples in per_action], -1).float()
-    return torch.stack(per_action, -1).float()
-
-
-def weigh_evidence(
-    game: OneStepGame,
-    games: Games,
-    table: CoalitionTable,
-    ic: Tensor | float,
-    e: Tensor | float,
-    margin: float = 0.0,
-    outsiders: OutsiderRule = "sum",
-) -> Evidence:
-    """Advantages and violations of played games.
+def advantage_coefficients(inside: Array, values: Array, priced: list[tuple[Array, LinearViolation]]) -> Array:
+    """The advantage as `offset + sum_I slope_I r_I` at each coalition: offset and slopes, `[S, C, 1 + I]`.
 
     Args:
-        game: the game.
-        games: what was played.
-        table: the critics' values of all coalitions, constants.
-        ic: multipliers `[S, C, I]`, or 0 where incentive compatibility is not imposed.
-        e: multipliers `[S, C, I]`, or 0 where encouragement is not imposed.
-        margin: see `mediated_marl.constraints`.
-        outsiders: add encouragement over outsiders, or take their mean where 2 to N - 1 agents committed, each game
-            counting for the multiplier as often as it has members.
+        inside: `[C, I]`, how many members each slot stands for.
+        values: `[S, C, I]`, the critics'.
+        priced: the constraints imposed, each with its price `[S, C, I]`: how many it stands for times its multiplier.
     """
-    number = games.number
-    inside, outside = game.members[number], game.outsiders[number]
-    rewards = game.members_and_outsiders(games.rewards, games.committed)
-    values, neighbours = at(table.values, number), at(table.neighbours, number)
-    found_ic = neighbours + margin * neighbours.abs() - rewards
-    found_e = rewards * (1 + margin * values.sign()) - neighbours
-    shares, e_weights = outside, outside
-    if outsiders == "published":
-        size = inside.sum(-1, keepdim=True)
-        shares = (outside > 0) * (size >= 2) * outside / outside.sum(-1, keepdim=True).clamp(min=1)
-        e_weights = shares * size
-    paid_ic = at(ic, number) * found_ic if isinstance(ic, Tensor) else 0.0
-    paid_e = at(e, number) * found_e if isinstance(e, Tensor) else 0.0
-    advantages = (inside * (rewards - values - paid_ic) - shares * paid_e).sum(-1)
-    return Evidence(advantages, rewards, found_ic, found_e, inside, e_weights)
+    coefficients = np.empty((*values.shape[:2], 1 + values.shape[2]), values.dtype)
+    slope, paid = coefficients[..., 1:], inside * values
+    slope[:] = inside
+    for price, violation in priced:
+        slope -= price * violation.scale
+        paid += price * violation.offset
+    np.negative(paid.sum(-1), out=coefficients[..., 0])
+    return coefficients
+
+
+def advantage_sums(coefficients: Array, lessons: Lessons) -> Array:
+    """The advantages summed by the members' actions they are for, `[S, C, M A]`."""
+    sums: Array = (coefficients[..., np.newaxis, :] @ lessons.actions)[..., 0, :]
+    return sums
+
+
+def measured_violation(batches: Batches, lessons: Lessons, violation: LinearViolation, slack_weight: float) -> Array:
+    """Each constraint's g summed over the games of each coalition, slack weighed sample by sample, `[S, C, I]`."""
+    summed: Array = violation.scale * lessons.rewards + violation.offset * lessons.seen[..., np.newaxis]
+    if slack_weight == 1:
+        return summed
+    return summed + (slack_weight - 1) * batches.slack(lessons, violation.scale, violation.offset)
 
 
 class Critics(nn.Module):
@@ -176,27 +130,29 @@ class Critics(nn.Module):
 
     Args:
         game: the game.
-        config: sizes; the published critic of public goods predicts what all members earn together.
+        config: sizes.
         generator: draws the initial parameters.
     """
 
     def __init__(self, game: OneStepGame, config: TrainConfig, generator: torch.Generator) -> None:
         super().__init__()
         self.agents = nn.Parameter(torch.rand((config.seeds, game.n_agents), generator=generator) * 2 - 1)
-        inputs = critic_inputs(game, config.coalition_features)
-        self.register_buffer("inputs", inputs, persistent=False)
-        shape = (config.seeds, game.members.shape[-1])
-        self.coalitions = StackedMLP(shape, (inputs.shape[-1], config.critic_hidden, 1), generator)
-        together = (game.members + game.outsiders).clamp(min=1)
-        self.register_buffer(
-            "scale", together if config.outsiders == "published" else torch.ones_like(together), persistent=False
-        )
+        sizes = (critic_inputs(game, config.coalition_features).shape[-1], config.critic_hidden, 1)
+        self.coalitions = StackedMLP((config.seeds, game.members.shape[-1]), sizes, generator)
 
-    def forward(self) -> Tensor:
-        """The mediator's critics' predictions, `[S, C, I]`: `scale` times the mean of a slot's agents."""
-        rows = self.get_buffer("inputs")
-        output: Tensor = self.coalitions(rows.expand(*self.coalitions.stack, *rows.shape))
-        return output.squeeze(-1).transpose(1, 2)
+
+class Imposed(NamedTuple):
+    """A constraint that the mediator learns under.
+
+    Attributes:
+        multipliers: its multipliers.
+        violation: its g.
+        weights: `[C, I]`, how much it counts for its multipliers at each coalition.
+    """
+
+    multipliers: ConstraintMultipliers
+    violation: LinearViolation
+    weights: Array
 
 
 class SampledTrainer:
@@ -213,137 +169,149 @@ class SampledTrainer:
         self.streams = Streams(config.seed)
         self.players = Players(self.game, config, self.streams.torch("initialisation"))
         self.critics = Critics(self.game, config, self.streams.torch("critics"))
-        mediator, critics = list(self.players.mediator.parameters()), list(self.critics.coalitions.parameters())
-        groups = [
-            {"params": [self.players.logits], "lr": config.agent_rate},
-            {"params": [self.critics.agents], "lr": config.agent_critic_rate},
-            {"params": mediator, "lr": config.mediator_rate},
-            {"params": critics, "lr": config.mediator_critic_rate},
-        ]
-        memory, decay = (0.9, config.gradient_memory), config.weight_decay
-        self.optimiser = torch.optim.Adam(groups, betas=memory, weight_decay=decay, fused=True)
-        self._rates = (config.mediator_rate, config.mediator_critic_rate)
-        self._clipped = mediator + critics
+        self.batches = batches_of(self.game, (config.seeds, config.games), self.streams.numpy("games"))
         form, seeds, rate = config.multipliers, config.seeds, config.dual_rate
         self.ic = ConstraintMultipliers(self.game, self.game.members, form, seeds, rate)
         self.e = ConstraintMultipliers(self.game, self.game.outsiders, form, seeds, rate)
+        self._build_optimiser()
+        self._build_tables()
+
+    def _build_optimiser(self) -> None:
+        """One optimiser for all; without mediator its parameters and critics do not learn."""
+        config, players, critics = self.config, self.players, self.critics
+        groups = [([players.logits], config.agent_rate), ([critics.agents], config.agent_critic_rate)]
+        if players.mediated:
+            groups.append((list(players.mediator.parameters()), config.mediator_rate))
+            groups.append((list(critics.coalitions.parameters()), config.mediator_critic_rate))
+        vector = flatten_parameters(part for parts, _ in groups for part in parts)
+        rates = [np.full(sum(part.numel() for part in parts), rate, vector.dtype) for parts, rate in groups]
+        self._rates, self._of_agents = np.concatenate(rates), len(rates[0]) + len(rates[1])
+        self.optimiser = FlatAdam(vector, (0.9, config.gradient_memory), config.weight_decay)
+        self._logits, self._values = players.logits.detach().numpy(), critics.agents.detach().numpy()
+        self._mediator, self._critics = NetworkArrays(players.mediator), NetworkArrays(critics.coalitions)
+
+    def _build_tables(self) -> None:
+        """What is constant: inputs, who is inside, and the published critic's targets, what all members earn."""
+        game, config = self.game, self.config
+        self._rows = self.players.get_buffer("inputs").numpy()
+        self._shape = (config.seeds, len(game.coalitions), -1, game.n_actions)
+        self._critic_rows = critic_inputs(game, config.coalition_features).numpy()
+        self._inside, outside = game.members.numpy(), game.outsiders.numpy()
+        self._outside, self._outside_weights = outsider_shares(game, config.outsiders)
+        self._exists = (self._inside + outside).clip(max=1)
+        together = (self._inside + outside).clip(min=1)
+        self._scale = together if config.outsiders == "published" else np.ones_like(together)
+        slots = torch.arange(self._inside.size).reshape(1, *self._inside.shape)
+        self._neighbours = game.neighbours(slots).flatten().numpy()
 
     def iterate(self) -> dict[str, float]:
         """One iteration: play, weigh, primal step, dual step. Returns the figures to log, every `log_every` times."""
-        progress = self.step / self.config.iterations
-        bonus = geometric(progress, self.config.entropy_start, self.config.entropy_end)
-        self._set_rates(geometric(progress, 1.0, self.config.final_rates))
-        log_policies, log_mediator = self.players.log_policies(), self.players.log_mediator()
-        chosen, games = self._play(log_policies.detach().exp(), log_mediator.detach().exp())
-        loss = self._agents_loss(log_policies, chosen, games.rewards, bonus)
+        config, progress = self.config, self.step / self.config.iterations
+        bonus = geometric(progress, config.entropy_start, config.entropy_end)
+        share = geometric(progress, 1.0, config.final_rates)
+        log_policies, layers = self._log_policies(), self._mediator.layers(self._rows)
+        log_mediator = log_softmax(layers[-1].reshape(self._shape))
+        mediator = np.exp(log_mediator)
+        choices, games = self.batches.play(np.exp(log_policies), mediator)
+        gradients = self._agents_gradients(log_policies, choices, bonus)
 
         if self.players.mediated:
-            lessons = self._lessons(log_mediator.detach().exp()) if self._own_games else games
-            predicted = self.critics()
-            evidence = self._evidence(lessons, predicted.detach())
-            loss = loss + self._mediator_loss(log_mediator, lessons, evidence.advantages, bonus)
-            loss = loss + self._critics_loss(predicted, lessons, evidence.rewards)
-        self._primal_step(loss)
+            own_games = config.coalition_weights == "uniform"
+            lessons = self.batches.teach(np.exp(log_softmax(self._logits[..., :-1])), mediator) if own_games else games
+            critic_layers = self._critics.layers(self._critic_rows)
+            predicted = critic_layers[-1].reshape(config.seeds, -1, len(self._critic_rows)).swapaxes(1, 2)
+            imposed, coefficients = self._weigh(predicted)
+            slope = self._mediator_slope(log_mediator, lessons, coefficients, bonus)
+            gradients += self._mediator.gradients(layers, slope)
+            gradients += self._critics.gradients(critic_layers, self._critics_slope(predicted, lessons))
+        self._primal_step(gradients, share)
 
         if self.players.mediated:
-            self._dual_step(lessons, evidence)
+            self._dual_step(lessons, imposed, share)
         self.step += 1
-        due = self.step % self.config.log_every == 0 or self.step in (1, self.config.iterations)
-        return self._figures(games, bonus) if due else {}
+        due = self.step % config.log_every == 0 or self.step in (1, config.iterations)
+        return self._figures(choices, games, bonus) if due else {}
 
-    def _set_rates(self, share: float) -> None:
-        """Calm the mediator, its critics and its multipliers; the agents must still be able to answer them."""
-        for group, rate in zip(self.optimiser.param_groups[2:], self._rates, strict=True):
-            group["lr"] = rate * share
-        self.ic.multiplier.rule = self.e.multiplier.rule = ExponentialAscent(self.config.dual_rate * share)
+    def _log_policies(self) -> Array:
+        """Log-probabilities of the agents' actions, `[S, N, A + 1]`; without mediator commit, the last, is illegal."""
+        if self.players.mediated:
+            return log_softmax(self._logits)
+        legal = log_softmax(self._logits[..., :-1])
+        return np.concatenate([legal, np.full_like(legal[..., :1], MASKED)], -1)
 
-    @property
-    def _own_games(self) -> bool:
-        return self.config.coalition_weights == "uniform"
+    def _agents_gradients(self, log_policies: Array, choices: Choices, bonus: float) -> list[Array]:
+        """Of logits and values, by which agents descend."""
+        counts, earnings = choices
+        gains = (earnings - self._values[..., np.newaxis] * counts) / self.config.games
+        error = self._values - earnings.sum(-1) / self.config.games
+        return [-log_policy_gradient(log_policies, gains, bonus), 2 * error]
 
-    def _uniform(self) -> Tensor:
-        shape = (self.config.seeds, self.config.games, self.game.n_agents)
-        return torch.rand(shape, generator=self.streams.torch("games"))
-
-    def _play(self, policies: Tensor, mediator: Tensor) -> tuple[Tensor, Games]:
-        """Games as the agents choose them: their choices `[S, B, N]`, and what came of them."""
-        legal = policies if self.players.mediated else policies[..., :-1]
-        chosen = draw(legal.unsqueeze(1), self._uniform())
-        committed = chosen == self.game.n_actions
-        own = chosen.clamp(max=self.game.n_actions - 1)
-        return chosen, play(self.game, committed, own, mediator, self._uniform())
-
-    def _lessons(self, mediator: Tensor) -> Games:
-        """Games of the mediator's own, in which all coalitions are equally likely."""
-        shape, generator = (self.config.seeds, self.config.games), self.streams.torch("games")
-        own = draw(self.players.outside().detach().unsqueeze(1), self._uniform())
-        committed = self.game.draw_coalitions(shape, generator)
-        return play(self.game, committed, own, mediator, self._uniform())
-
-    def _agents_loss(self, log_policies: Tensor, chosen: Tensor, rewards: Tensor, bonus: float) -> Tensor:
-        values = self.critics.agents
-        sums = action_sums(chosen, rewards - values.detach().unsqueeze(1), self.game.n_actions + 1)
-        selfish = (sums * log_policies).sum() / self.config.games
-        return (values - rewards.mean(1)).square().sum() - selfish - bonus * entropy(log_policies).sum()
-
-    def _evidence(self, lessons: Games, predicted: Tensor) -> Evidence:
-        config, values = self.config, predicted / self.critics.get_buffer("scale")
-        table = CoalitionTable(values, self.game.neighbours(values))
-        found = violations(table, config.margin)
-        ic = self.ic.damped(found.ic, config.damping) if config.imposes_ic else 0.0
-        e = self.e.damped(found.e, config.damping) if config.imposes_e else 0.0
-        return weigh_evidence(self.game, lessons, table, ic, e, config.margin, config.outsiders)
-
-    def _mediator_loss(self, log_mediator: Tensor, lessons: Games, advantages: Tensor, bonus: float) -> Tensor:
-        """Mean over members' samples, of which there may be none."""
-        counts = member_actions(self.game, lessons, alike=log_mediator.shape[2] == 1)
-        both = torch.stack([counts * advantages[..., None, None], counts], -1)
-        sums, seen = collect(log_mediator.shape[1], self.game.row(lessons.number), both).unbind(-1)
-        visits = seen.sum(-1)
-        samples = visits.sum((1, 2)).clamp(min=1)
-        gain = (sums * log_mediator).sum((1, 2, 3)) + bonus * (visits * entropy(log_mediator)).sum((1, 2))
-        return -(gain / samples).sum()
-
-    def _critics_loss(self, predicted: Tensor, lessons: Games, rewards: Tensor) -> Tensor:
-        """Squared errors against the mean reward of each coalition and slot, weighed by how often it was seen."""
-        n_coalitions = len(self.game.sizes)
-        seen = (self.game.members + self.game.outsiders)[lessons.number].clamp(max=1)
-        count = collect(n_coalitions, lessons.number, seen)
-        mean = collect(n_coalitions, lessons.number, seen * rewards) / count.clamp(min=1)
-        target = mean * self.critics.get_buffer("scale")
-        return ((predicted - target).square() * count / count.sum(1, keepdim=True).clamp(min=1)).sum()
-
-    def _primal_step(self, loss: Tensor) -> None:
-        self.optimiser.zero_grad()
-        loss.backward()
-        if self.config.gradient_clip and self.players.mediated:
-            nn.utils.clip_grad_value_(self._clipped, self.config.gradient_clip)
-        self.optimiser.step()
-
-    def _dual_step(self, lessons: Games, evidence: Evidence) -> None:
-        constraints = (
-            (self.config.imposes_ic, self.ic, evidence.ic, evidence.ic_weights),
-            (self.config.imposes_e, self.e, evidence.e, evidence.e_weights),
+    def _weigh(self, predicted: Array) -> tuple[list[Imposed], Array]:
+        """The constraints imposed, and the coefficients of the mediator's advantage."""
+        config, values, inside = self.config, predicted / self._scale, self._inside
+        neighbours = values.reshape(len(values), -1).take(self._neighbours, 1).reshape(values.shape)
+        ic, e = linear_violations(values, neighbours, config.margin)
+        kinds = (
+            (config.imposes_ic, self.ic, ic, inside, inside),
+            (config.imposes_e, self.e, e, self._outside, self._outside_weights),
         )
-        for imposed, multipliers, found, weights in constraints:
-            if imposed:
-                measured = weights * weigh_slack(found, self.config.slack_weight)
-                both = collect(len(self.game.sizes), lessons.number, torch.stack([measured, weights], -1))
-                multipliers.ascend_mean(both[..., 0], both[..., 1])
+        imposed, priced = [], []
+        for is_imposed, multipliers, violation, shares, weights in kinds:
+            if is_imposed:
+                expected = torch.from_numpy(violation.scale * values + violation.offset)
+                priced.append((shares * multipliers.damped(expected, config.damping).numpy(), violation))
+                imposed.append(Imposed(multipliers, violation, weights))
+        return imposed, advantage_coefficients(inside, values, priced)
 
-    def _figures(self, games: Games, bonus: float) -> dict[str, float]:
-        reward = games.rewards.mean().item()
+    def _mediator_slope(self, log_mediator: Array, lessons: Lessons, coefficients: Array, bonus: float) -> Array:
+        """Slope of the loss in the networks' outputs, a mean over members' samples, of which there may be none."""
+        rows = log_mediator.shape[1]  # the last of the coalitions: sizes from 1 on, or all
+        sums = advantage_sums(coefficients, lessons)[:, -rows:].reshape(log_mediator.shape)
+        visits = total(lessons.actions[:, -rows:, 0].reshape(log_mediator.shape))
+        samples = np.maximum(visits.sum((1, 2, 3), keepdims=True), 1)
+        slope = log_policy_gradient(log_mediator, sums, bonus * visits)
+        slope /= -samples
+        return slope.reshape(len(slope), -1, slope.shape[-1])
+
+    def _critics_slope(self, predicted: Array, lessons: Lessons) -> Array:
+        """Slope of the squared errors against the mean reward of each coalition and slot, by how often it was seen."""
+        seen = lessons.seen[..., np.newaxis] * self._exists
+        error: Array = predicted * seen - lessons.rewards * self._scale
+        error *= 2 / np.maximum(seen.sum(1, keepdims=True), 1)
+        return error.swapaxes(1, 2).reshape(-1, error.shape[1], 1)
+
+    def _primal_step(self, gradients: list[Array], share: float) -> None:
+        """Calm the mediator and its critics to a share of their rates; the agents must still be able to answer."""
+        gradient, rates = np.concatenate([part.ravel() for part in gradients]), self._rates
+        if self.config.gradient_clip:
+            clipped = gradient[self._of_agents :]
+            np.clip(clipped, -self.config.gradient_clip, self.config.gradient_clip, out=clipped)
+        if share != 1:
+            rates = rates.copy()
+            rates[self._of_agents :] *= share
+        self.optimiser.descend(gradient, rates)
+
+    def _dual_step(self, lessons: Lessons, imposed: list[Imposed], share: float) -> None:
+        for multipliers, violation, weights in imposed:
+            found = measured_violation(self.batches, lessons, violation, self.config.slack_weight)
+            multipliers.multiplier.rule = ExponentialAscent(self.config.dual_rate * share)
+            seen = weights * lessons.seen[..., np.newaxis]
+            multipliers.ascend_mean(torch.from_numpy(weights * found), torch.from_numpy(seen))
+
+    def _figures(self, choices: Choices, games: Lessons, bonus: float) -> dict[str, float]:
+        played = self.config.seeds * self.config.games * self.game.n_agents
+        reward = choices.earnings.sum().item() / played
         require_finite(reward=reward)
         figures = {
             "train/reward": reward,
-            "train/commitment": games.committed.float().mean().item(),
+            "train/commitment": choices.counts[..., -1].sum().item() / played,
             "train/entropy_bonus": bonus,
             "dual/ic": self.ic.multiplier.value.mean().item(),
             "dual/e": self.e.multiplier.value.mean().item(),
         }
         if isinstance(self.game, SymmetricPublicGoods):
-            contributed = (games.committed * games.mediated).sum() / games.committed.sum().clamp(min=1)
-            figures["train/mediated_contribution"] = contributed.item()
+            kept, given = games.actions[:, :, 0].sum((0, 1)).tolist()
+            figures["train/mediated_contribution"] = given / max(kept + given, 1)
         return figures
 
     def state_dict(self) -> dict[str, Any]:

@@ -1,0 +1,64 @@
+"""Passes by hand against automatic differentiation, and Adam against torch's."""
+
+import numpy as np
+import pytest
+import torch
+
+from mediated_marl.by_hand import (
+    FlatAdam,
+    NetworkArrays,
+    flatten_parameters,
+    log_policy_gradient,
+    log_softmax,
+)
+from mediated_marl.networks import MASKED, StackedMLP, entropy
+
+
+def test_network_by_hand_equals_automatic_differentiation():
+    network = StackedMLP((2, 3), (4, 5, 6, 2), torch.Generator().manual_seed(0))
+    flatten_parameters(network.parameters())
+    inputs = torch.rand(7, 4, generator=torch.Generator().manual_seed(1))
+    slope = torch.rand(6, 7, 2, generator=torch.Generator().manual_seed(2))
+    output = network(inputs.expand(2, 3, 7, 4)).flatten(0, 1)
+    expected = torch.autograd.grad((output * slope).sum(), list(network.parameters()))
+    arrays = NetworkArrays(network)
+    layers = arrays.layers(inputs.numpy())
+    assert layers[-1] == pytest.approx(output.detach().numpy(), abs=1e-6)
+    for ours, theirs in zip(arrays.gradients(layers, slope.numpy()), expected, strict=True):
+        assert ours == pytest.approx(theirs.numpy(), abs=1e-5)
+
+
+def test_policy_gradient_by_hand_equals_automatic_differentiation():
+    source = torch.Generator().manual_seed(0)
+    logits, gains = (torch.randn(5, 4, generator=source) for _ in range(2))
+    logits[:2, -1], gains[:2, -1] = MASKED, 0.0
+    log_policy = logits.requires_grad_().log_softmax(-1)
+    (expected,) = torch.autograd.grad((gains * log_policy).sum() + 0.3 * entropy(log_policy).sum(), logits)
+    ours = log_softmax(logits.detach().numpy())
+    assert ours == pytest.approx(log_policy.detach().numpy(), abs=1e-6)
+    assert log_policy_gradient(ours, gains.numpy(), 0.3) == pytest.approx(expected.numpy(), abs=1e-6)
+
+
+def test_flat_adam_equals_torch_adam_and_moves_the_parameters_themselves():
+    source = torch.Generator().manual_seed(0)
+    starts = [torch.randn(shape, generator=source) for shape in ((3, 2), (4,))]
+    theirs = [torch.nn.Parameter(start.clone()) for start in starts]
+    ours = [torch.nn.Parameter(start.clone()) for start in starts]
+    groups = [{"params": [theirs[0]], "lr": 0.1}, {"params": [theirs[1]], "lr": 0.01}]
+    reference = torch.optim.Adam(groups, betas=(0.9, 0.99), weight_decay=1e-2)
+    adam = FlatAdam(flatten_parameters(ours), (0.9, 0.99), 1e-2)
+    rates = np.array([0.1] * 6 + [0.01] * 4, np.float32)
+    for _ in range(20):
+        gradients = [torch.randn(start.shape, generator=source) for start in starts]
+        for parameter, gradient in zip(theirs, gradients, strict=True):
+            parameter.grad = gradient.clone()
+        reference.step()
+        adam.descend(np.concatenate([gradient.numpy().ravel() for gradient in gradients]), rates)
+    for one, other in zip(ours, theirs, strict=True):
+        assert one.detach().numpy() == pytest.approx(other.detach().numpy(), abs=1e-6)
+
+
+def test_flat_adam_first_step_is_its_rate_against_the_sign():
+    vector = np.zeros(3, np.float32)
+    FlatAdam(vector, (0.9, 0.999)).descend(np.array([2.0, -3.0, 0.0], np.float32), np.full(3, 0.1, np.float32))
+    assert vector == pytest.approx([-0.1, 0.1, 0], abs=1e-6)
