@@ -7,20 +7,24 @@ import torch
 from gt_core.errors import InputError
 from gt_core.seeding import Streams
 
-from mediated_marl.report import load_policies
+from mediated_marl.markov_config import MarkovConfig
+from mediated_marl.markov_report import evaluate_markov_run
+from mediated_marl.report import load_config, load_policies
 from mediated_marl.sampled import draw, play
 
 __all__ = ["evaluate_run"]
 
 
 def evaluate_run(directory: Path, n_games: int, seed: int = 0) -> dict[str, Any]:
-    """Play `n_games` games per seed of a run.
+    """Play `n_games` games, or episodes, per seed of a run.
 
     Raises:
         InputError: fewer than two games.
         RunError: if the directory holds no run.
         CheckpointError: if the run is not finished or its model is damaged.
     """
+    if isinstance(load_config(directory), MarkovConfig):
+        return evaluate_markov_run(directory, n_games, seed)
     if n_games < 2:
         raise InputError(f"games is {n_games}; an error needs at least 2")
     config, game, agents, _, mediator = load_policies(directory)

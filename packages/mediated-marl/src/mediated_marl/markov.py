@@ -17,8 +17,11 @@ Every iteration plays `games` episodes of every seed and moves everybody at once
 The derivation has g itself in the advantage.  The values next door are constants for the policy at (s, C), so they and
 the baseline `V_i(s, C)` that stands here in their place give the same gradient in expectation; the baseline's has less
 variance.  All members' actions feel all constraints of their coalition, coalitions of one included.  Values next door
-come from the critic, which sees all coalitions thanks to `exploration` (`mediated_marl.rollout`).  `margin` and
-`damping` are those of `mediated_marl.constraints`.  Returns are those of `mediated_marl.returns`.
+come from the critic, which sees all coalitions thanks to `exploration` (`mediated_marl.rollout`).
+
+`margin` and `damping` are those of `mediated_marl.constraints`, returns those of `mediated_marl.returns`.  With
+`normalise` A is divided by one plus the largest multiplier at (s, C), which changes no optimum of the policy there, but
+keeps its entropy from being drowned.
 """
 
 from typing import Any, NamedTuple
@@ -37,7 +40,7 @@ from mediated_marl.networks import MASKED, entropy
 from mediated_marl.returns import bootstrapped_returns
 from mediated_marl.rollout import Arena, Rollout, masked, roll_out
 
-__all__ = ["Evidence", "MarkovTrainer", "agent_returns", "agents_gain", "mediator_gain", "weigh"]
+__all__ = ["Evidence", "MarkovTrainer", "agent_returns", "agents_gain", "mediator_gain", "mediator_returns", "weigh"]
 
 MAX_DAMPING = 3.0
 
@@ -47,33 +50,34 @@ class Evidence(NamedTuple):
 
     Attributes:
         advantages: `[S, T, B]`.
-        returns: G.
         ic, e: the sampled g of each constraint.
         members, outsiders: 1 for agents that have a constraint of that kind, else 0.
     """
 
     advantages: Tensor
-    returns: Tensor
     ic: Tensor
     e: Tensor
     members: Tensor
     outsiders: Tensor
 
 
-def continuation(played: Rollout, decay: float) -> tuple[Tensor, Tensor]:
-    """`w` and `c` of `mediated_marl.returns`, `[S, T, B, N]`, for those who decide at every step."""
-    shares = torch.full_like(played.rewards, 1 - decay)
-    shares[:, :-1] = torch.where(played.explored[:, 1:].unsqueeze(-1), 1.0, shares[:, :-1])
-    shares = torch.where(played.alive[:, 1:], shares, 1.0)
-    return shares, (~played.terminated).to(shares.dtype)
+def cuts(played: Rollout) -> Tensor:
+    """Where the future is the critic's alone, `[S, T, B, N]`: an agent's episode ends, or the next step explores."""
+    explored = torch.nn.functional.pad(played.explored[:, 1:], (0, 0, 0, 1), value=True)
+    return explored.unsqueeze(-1) | ~played.alive[:, 1:]
+
+
+def mediator_returns(played: Rollout, following: Tensor, discount: float, decay: float) -> Tensor:
+    """Returns `[S, T, B, N]` from the values of the next step and of the coalition wanted there, `[S, T, B, N]`."""
+    shares = cuts(played).to(following.dtype).clamp(min=1 - decay)
+    return bootstrapped_returns(played.rewards, following, shares, ~played.terminated, discount)
 
 
 def agent_returns(played: Rollout, values: Tensor, discount: float, decay: float) -> Tensor:
     """The agents' returns `[S, T, B, N]` from their critics' values `[S, T + 1, B, N]`; a lock is one macro-step."""
-    shares, continues = continuation(played, decay)
-    locked_in = (played.locks[:, 1:] > 0) & played.alive[:, 1:]
-    shares = torch.where(locked_in & (shares < 1), 0.0, shares)
-    return bootstrapped_returns(played.rewards, values[:, 1:], shares, continues, discount)
+    between = torch.where(played.locks[:, 1:] > 0, 0.0, 1 - decay).to(values.dtype)
+    shares = torch.where(cuts(played), 1.0, between)
+    return bootstrapped_returns(played.rewards, values[:, 1:], shares, ~played.terminated, discount)
 
 
 def agents_gain(log_policies: Tensor, played: Rollout, advantages: Tensor, bonus: float) -> Tensor:
@@ -106,7 +110,15 @@ def mediator_gain(log_mediator: Tensor, played: Rollout, advantages: Tensor, bon
 
 
 def weigh(
-    played: Rollout, returns: Tensor, values: Tensor, next_door: Tensor, ic: Tensor, e: Tensor, margin: float = 0.0
+    played: Rollout,
+    returns: Tensor,
+    values: Tensor,
+    next_door: Tensor,
+    ic: Tensor,
+    e: Tensor,
+    margin: float = 0.0,
+    *,
+    normalise: bool = False,
 ) -> Evidence:
     """Advantages and violations; all arguments but `played` and `margin` are constants `[S, T, B, N]`.
 
@@ -118,13 +130,15 @@ def weigh(
         ic: multipliers, 0 where incentive compatibility is not imposed.
         e: multipliers, 0 where encouragement is not imposed.
         margin: see `mediated_marl.constraints`.
+        normalise: divide the advantage by one plus the largest multiplier at (s, C).
     """
     inside, outside = played.committed, ~played.committed & played.alive[:, :-1]
     members, outsiders = (inside & played.free).to(values.dtype), (outside & played.free).to(values.dtype)
     weights = inside + members * ic - outsiders * e * (1 + margin * values.sign())
     found_ic = next_door + margin * next_door.abs() - returns
     found_e = returns * (1 + margin * values.sign()) - next_door
-    return Evidence((weights * (returns - values)).sum(-1), returns, found_ic, found_e, members, outsiders)
+    scale = 1 + (members * ic + outsiders * e).amax(-1) if normalise else 1
+    return Evidence((weights * (returns - values)).sum(-1) / scale, found_ic, found_e, members, outsiders)
 
 
 class MarkovTrainer:
@@ -144,7 +158,9 @@ class MarkovTrainer:
         self.players = MarkovPlayers(self.arena, config, self.streams.torch("initialisation"))
         self.critics = MarkovCritics(self.arena, config, self.streams.torch("critics"))
         self.tables = {
-            name: MultiplierTable(config.multipliers, self.arena.n_agents, config.seeds, config.dual_rate)
+            name: MultiplierTable(
+                config.multipliers, self.arena.n_agents, config.seeds, config.dual_rate, config.multiplier_start
+            )
             for name in self._imposed
             if config.multipliers != "network"
         }
@@ -199,52 +215,50 @@ class MarkovTrainer:
     def _agents_loss(self, played: Rollout, bonus: float) -> Tensor:
         values = self.critics.agents(played.observations, played.locks).squeeze(-1)
         returns = agent_returns(played, values.detach(), self.config.discount, self.config.decay)
-        values, seen = values[:, :-1], played.observations[:, :-1]
-        logits = self.players.choices(seen, played.locks[:, :-1])
-        rules = self.rules
-        log_policies = masked(logits, played.legal[:, :-1], played.locks[:, :-1], mediated=rules.mediated).log_softmax(-1)
+        values, locks = values[:, :-1], played.locks[:, :-1]
+        logits = self.players.choices(played.observations[:, :-1], locks)
+        log_policies = masked(logits, played.legal[:, :-1], locks, mediated=self.rules.mediated).log_softmax(-1)
         counted = played.alive[:, :-1] & ~played.explored.unsqueeze(-1)
         errors = (counted * (values - returns).square()).mean((1, 2)).sum()
         return errors - agents_gain(log_policies, played, returns - values.detach(), bonus)
 
     def _mediators_loss(self, played: Rollout, bonus: float) -> tuple[Evidence, dict[str, Tensor], Tensor]:
+        """What was found, the multipliers, and the loss of mediator, critic and multiplier networks."""
         config, critic = self.config, self.critics.coalitions
         now = (played.features[:, :-1], played.locks[:, :-1], played.committed)
-        values = critic(*now)
-        constant = values.detach()
+        predicted = critic(*now)
+        values = predicted.detach()
         with torch.no_grad():
             following = critic(played.features[:, 1:], played.locks[:, 1:], played.wanted[:, 1:])
-            next_door = critic.next_door(*now) if self._imposed else torch.zeros_like(constant)
-        returns = bootstrapped_returns(
-            played.rewards, following, *continuation(played, config.decay), config.discount
-        )
-        found = {
-            "ic": next_door + config.margin * next_door.abs() - constant,
-            "e": constant + config.margin * constant.abs() - next_door,
-        }
+            next_door = critic.next_door(*now) if self._imposed else torch.zeros_like(values)
+        returns = mediator_returns(played, following, config.discount, config.decay)
         logs = {name: network.log_multipliers(*now) for name, network in self._named_networks()}
-        raw = {name: logs[name].detach().exp() if name in logs else self.tables[name].at(now[2]) for name in self._imposed}
-        damped = {
-            name: raw[name] * (config.damping * found[name]).clamp(-MAX_DAMPING, MAX_DAMPING).exp()
-            for name in self._imposed
-        }
-        zero = torch.zeros_like(constant)
-        evidence = weigh(
-            played, returns, constant, next_door, damped.get("ic", zero), damped.get("e", zero), config.margin
-        )
-        log_mediator = self._log_mediator(played)
-        errors = played.alive[:, :-1] * (values - returns).square()
-        loss = errors.mean((1, 2)).sum() - mediator_gain(log_mediator, played, evidence.advantages, bonus)
+        multipliers = {name: MultiplierNetwork.clipped(log) for name, log in logs.items()}
+        multipliers |= {name: table.at(played.committed) for name, table in self.tables.items()}
+        prices = self._damped(multipliers, values, next_door)
+        evidence = weigh(played, returns, values, next_door, *prices, config.margin, normalise=config.normalise)
+
+        logits = self.players.mediation(*now).masked_fill(~played.legal[:, :-1], MASKED)
+        bonus *= config.mediator_entropy
+        loss = (played.alive[:, :-1] * (predicted - returns).square()).mean((1, 2)).sum()
+        loss = loss - mediator_gain(logits.log_softmax(-1), played, evidence.advantages, bonus)
         for name, log in logs.items():
             loss = loss - MultiplierNetwork.gain(log, *self._measured(name, evidence))
-        return evidence, raw, loss
+        return evidence, multipliers, loss
+
+    def _damped(self, multipliers: dict[str, Tensor], values: Tensor, next_door: Tensor) -> tuple[Tensor, Tensor]:
+        """The prices of IC and E, 0 where not imposed; violations are the critic's."""
+        margin, damping, zero = self.config.margin, self.config.damping, torch.zeros_like(values)
+        ic = next_door + margin * next_door.abs() - values
+        e = values + margin * values.abs() - next_door
+        priced = [
+            multipliers.get(name, zero) * (damping * found).clamp(-MAX_DAMPING, MAX_DAMPING).exp()
+            for name, found in (("ic", ic), ("e", e))
+        ]
+        return priced[0], priced[1]
 
     def _named_networks(self) -> list[tuple[str, MultiplierNetwork]]:
         return [(name, network) for name, network in self.networks.items() if isinstance(network, MultiplierNetwork)]
-
-    def _log_mediator(self, played: Rollout) -> Tensor:
-        logits = self.players.mediation(played.features[:, :-1], played.locks[:, :-1], played.committed)
-        return logits.masked_fill(~played.legal[:, :-1], MASKED).log_softmax(-1)
 
     @staticmethod
     def _measured(name: str, evidence: Evidence) -> tuple[Tensor, Tensor]:

@@ -65,6 +65,8 @@ class MarkovConfig(RunConfig):
     """Adam's learning rate of the mediator's values."""
     dual_rate: float = 2e-3
     """Step of the multipliers in log space; Adam's learning rate where they are a network."""
+    multiplier_start: float = 0.05
+    """Every multiplier's first value; the published 1 punishes before anything is known, and may never recover."""
     final_rates: float = 0.1
     """What share of all step sizes is left at the end; they fall geometrically."""
     gradient_clip: float = 0.0
@@ -73,10 +75,14 @@ class MarkovConfig(RunConfig):
     """By how much committing must pay more than staying out, as a share of the latter."""
     damping: float = 1.0
     """How strongly a violation bears on its multiplier at once; damps the circling of primal and dual steps."""
+    normalise: bool = True
+    """Divide the mediator's advantages at each state and coalition by one plus the largest multiplier there."""
     entropy_start: float = 0.1
     """Weight of the policies' entropy at the start; it falls geometrically."""
     entropy_end: float = 1e-3
     """Weight of the policies' entropy at the end."""
+    mediator_entropy: float = 1.0
+    """The weight of the mediator's entropy, as a multiple of the agents'; more of it calms a policy that must mix."""
     log_every: int = 10
     """Iterations between two lines of the metrics."""
 
@@ -89,7 +95,7 @@ class MarkovConfig(RunConfig):
             if not 0 <= getattr(self, name) < math.inf:
                 raise InputError(f"{name} must be at least 0 and finite, got {getattr(self, name)}")
         rates = ("agent_rate", "agent_critic_rate", "mediator_rate", "mediator_critic_rate", "dual_rate")
-        for name in (*rates, "entropy_start", "entropy_end", "reward_scale"):
+        for name in (*rates, "entropy_start", "entropy_end", "mediator_entropy", "reward_scale", "multiplier_start"):
             if not 0 < getattr(self, name) < math.inf:
                 raise InputError(f"{name} must be positive and finite, got {getattr(self, name)}")
         for name in ("discount", "decay", "exploration"):
@@ -103,7 +109,9 @@ class MarkovConfig(RunConfig):
 
     def _check_game(self) -> None:
         if (self.game == "env") != bool(self.env):
-            raise InputError(f"game is {self.game} and env is {self.env!r}; give --env package.module:factory and no game")
+            raise InputError(
+                f"game is {self.game} and env is {self.env!r}; give --env package.module:factory and no game"
+            )
         if self.game == "two-step-pd" and self.horizon != 2:
             raise InputError(f"horizon is {self.horizon}, but two-step-pd has 2 steps; pass --horizon 2")
         if self.game in ("two-step-pd", "repeated-pd") and self.n_agents != 2:
@@ -135,10 +143,48 @@ class MarkovConfig(RunConfig):
         return self.mediator in ("e", "constrained")
 
 
-TWO_STEP = MarkovConfig("two-step-pd", game="two-step-pd", n_agents=2, horizon=2, mediator="ic")
-ITERATED = MarkovConfig("iterated-pgg", reward_scale=10.0)
+TWO_STEP = MarkovConfig(
+    "two-step-pd",
+    game="two-step-pd",
+    n_agents=2,
+    horizon=2,
+    mediator="ic",
+    hidden=32,
+    iterations=2500,
+    exploration=0.5,
+    margin=0.1,
+    mediator_critic_rate=1e-2,
+    dual_rate=5e-3,
+    final_rates=0.2,
+    entropy_start=1.0,
+    entropy_end=2e-2,
+    mediator_entropy=5.0,
+)
+ITERATED = MarkovConfig(
+    "iterated-pgg",
+    reward_scale=10.0,
+    iterations=1500,
+    multiplier_start=1.0,
+    dual_rate=3e-3,
+    entropy_start=0.2,
+    entropy_end=3e-3,
+)
 COIN = MarkovConfig(
-    "coin", game="coin", n_agents=2, horizon=16, window=16, mediator="constrained", hidden=64, iterations=2000
+    "coin",
+    game="coin",
+    n_agents=2,
+    horizon=16,
+    window=16,
+    mediator="constrained",
+    hidden=64,
+    iterations=1000,
+    games=16,
+    agent_rate=1e-3,
+    mediator_rate=1e-3,
+    agent_critic_rate=2e-3,
+    mediator_critic_rate=2e-3,
+    entropy_start=0.2,
+    entropy_end=1e-2,
 )
 MARKOV_PRESETS = {
     "two-step-pd": TWO_STEP,

@@ -3,12 +3,15 @@ r"""Multipliers of constraints at every state and coalition: tables that share t
 The constraint of agent i at `(s, C)` exists where i was free to decide.  Tables know no state: one multiplier in all,
 per agent, per size of C, or per C and i; each ascends the mean violation of the samples that share it.  One number for
 constraints that bind at one state and are slack at most others settles wherever their mean is 0, so in games of many
-states the multiplier is a network, `lambda = exp(4 tanh(f(s, C)_i / 4))`, which ascends
+states the multiplier is a network, `ln lambda(s, C)_i = clip(f(s, C)_i, -4, 4)`, whose f ascends
 
-    mean over samples of  ln lambda(s, C)_i * g_i
+    mean over samples of  f(s, C)_i * g_i
 
-and so moves each sample's multiplier in its own direction.  The bound is that of the published rule, [exp(-4), exp(4)].
+and so moves each sample's multiplier in its own direction.  Beyond the clip, which is that of the published rule, f is
+not pushed further but drawn back, lest it take as long to return.
 """
+
+import math
 
 import torch
 from gt_core.dual import ExponentialAscent, Multiplier
@@ -19,7 +22,7 @@ from mediated_marl.markov_config import MarkovConfig, MarkovForm
 from mediated_marl.markov_players import StateNetwork
 from mediated_marl.rollout import Arena
 
-__all__ = ["MultiplierTable", "MultiplierNetwork", "group_sizes", "groups"]
+__all__ = ["MultiplierNetwork", "MultiplierTable", "group_sizes", "groups"]
 
 LOG_BOUND = 4.0
 
@@ -55,11 +58,12 @@ class MultiplierTable:
         n_agents: N.
         seeds: S.
         rate: step in log space.
+        start: the first value.
     """
 
-    def __init__(self, form: MarkovForm, n_agents: int, seeds: int, rate: float) -> None:
+    def __init__(self, form: MarkovForm, n_agents: int, seeds: int, rate: float, start: float = 1.0) -> None:
         self.form: MarkovForm = form
-        self.multiplier = Multiplier(1.0, ExponentialAscent(rate), (seeds, group_sizes(form, n_agents)))
+        self.multiplier = Multiplier(start, ExponentialAscent(rate), (seeds, group_sizes(form, n_agents)))
 
     def at(self, committed: Tensor) -> Tensor:
         """The multipliers at coalitions `[S, *, N]`."""
@@ -88,14 +92,23 @@ class MultiplierNetwork(nn.Module):
     def __init__(self, arena: Arena, config: MarkovConfig, generator: torch.Generator) -> None:
         super().__init__()
         self.network = StateNetwork(arena, config, generator)
+        self.start = math.log(config.multiplier_start)
 
     def log_multipliers(self, features: Tensor, locks: Tensor, committed: Tensor) -> Tensor:
-        """Their logarithms, `[S, *, N]`."""
+        """Their logarithms before the clip, `[S, *, N]`."""
         output: Tensor = self.network(features, locks, committed)
-        return LOG_BOUND * (output / LOG_BOUND).tanh()
+        return output + self.start
+
+    @staticmethod
+    def clipped(log_multipliers: Tensor) -> Tensor:
+        """The multipliers, constants, `[S, *, N]`."""
+        return log_multipliers.detach().clamp(-LOG_BOUND, LOG_BOUND).exp()
 
     @staticmethod
     def gain(log_multipliers: Tensor, violation: Tensor, weights: Tensor) -> Tensor:
-        """What the network climbs: per seed the weighted mean of `ln lambda * g`, summed over seeds; 0 if unobserved."""
+        """What the network climbs: per seed the weighted mean of `f * g`, summed over seeds; 0 if unobserved."""
+        excess = (log_multipliers.abs() - LOG_BOUND).clamp(min=0)
+        outward = (excess > 0) & (log_multipliers * violation > 0)
+        climbed = torch.where(outward, 0.0, violation * log_multipliers) - excess.square()
         observed = weights.flatten(1).sum(1).clamp(min=1)
-        return ((weights * violation * log_multipliers).flatten(1).sum(1) / observed).sum()
+        return ((weights * climbed).flatten(1).sum(1) / observed).sum()

@@ -1,15 +1,17 @@
 """Who learns in games of several steps: networks of all seeds' agents and mediators, and their critics.
 
 An agent's actor and critic read its own observation and its lock; the mediator's read the whole state, all locks and
-the coalition, its actor also whose action is wanted (paper, appendix).  Locks enter as shares of the window, in [-1, 1].
-Agents share no parameters: actors and critics of all seeds and agents are stacked, one batched product per layer.
+the coalition, its actor also whose action is wanted.  Locks enter as shares of the window, in [-1, 1].  Agents share
+no parameters: actors and critics of all seeds and agents are stacked, one batched product per layer.
 
 Shapes: `[S, *, N, D]` for observations, `[S, *, F]` for features, where `*` is any number of dimensions.
 """
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import one_hot
 
+from mediated_marl.coalitions import coalition_number
 from mediated_marl.games import (
     CoinGame,
     IteratedPublicGoodsGame,
@@ -23,6 +25,7 @@ from mediated_marl.rollout import Arena, Rules, TensorArena
 
 __all__ = ["MarkovCritics", "MarkovPlayers", "StateNetwork", "build_arena", "build_rules"]
 
+MAX_ONE_HOT = 4
 AnyGame = CoinGame | IteratedPublicGoodsGame | RepeatedMatrixGame
 
 
@@ -47,9 +50,7 @@ def build_tensor_game(config: MarkovConfig) -> AnyGame:
         return RepeatedMatrixGame(prisoners_dilemma().payoffs, config.horizon, memory=True, name="repeated-pd")
     if config.game == "coin":
         return CoinGame(config.n_agents, horizon=config.horizon)
-    return IteratedPublicGoodsGame(
-        config.n_agents, horizon=config.horizon, random_endowments=config.random_endowments
-    )
+    return IteratedPublicGoodsGame(config.n_agents, horizon=config.horizon, random_endowments=config.random_endowments)
 
 
 def build_rules(config: MarkovConfig, exploration: float = 0.0) -> Rules:
@@ -60,6 +61,20 @@ def build_rules(config: MarkovConfig, exploration: float = 0.0) -> Rules:
 def lock_shares(locks: Tensor, window: int) -> Tensor:
     """Locks as shares of the window, in [-1, 1]; barred is -1."""
     return (locks / window).clamp(-1, 1)
+
+
+def coalition_code(committed: Tensor, dtype: torch.dtype) -> Tensor:
+    """How networks read coalitions `[*, N]`: who is in, and one-hot where there are few, so that all can differ."""
+    n_agents = committed.shape[-1]
+    members = committed.to(dtype)
+    if n_agents > MAX_ONE_HOT:
+        return members
+    return torch.cat([members, one_hot(coalition_number(committed), 2**n_agents).to(dtype)], -1)
+
+
+def code_size(n_agents: int) -> int:
+    """The length of `coalition_code`."""
+    return n_agents if n_agents > MAX_ONE_HOT else n_agents + 2**n_agents
 
 
 class AgentNetwork(nn.Module):
@@ -97,12 +112,16 @@ class StateNetwork(nn.Module):
     def __init__(self, arena: Arena, config: MarkovConfig, generator: torch.Generator) -> None:
         super().__init__()
         self.window = config.window
-        sizes = (arena.state_size + 2 * arena.n_agents, *[config.hidden] * config.layers, arena.n_agents)
+        sizes = (
+            arena.state_size + arena.n_agents + code_size(arena.n_agents),
+            *[config.hidden] * config.layers,
+            arena.n_agents,
+        )
         self.network = StackedMLP((config.seeds,), sizes, generator)
 
     def forward(self, features: Tensor, locks: Tensor, committed: Tensor) -> Tensor:
         """One number per agent, `[S, *, N]`, from `[S, *, F]`, locks and members `[S, *, N]`."""
-        inputs = torch.cat([features, lock_shares(locks, self.window), committed.to(features.dtype)], -1)
+        inputs = torch.cat([features, lock_shares(locks, self.window), coalition_code(committed, features.dtype)], -1)
         output: Tensor = self.network(inputs.flatten(1, -2))
         return output.reshape(*inputs.shape[:-1], -1)
 
@@ -128,7 +147,8 @@ class MarkovPlayers(nn.Module):
         super().__init__()
         self.window = config.window
         self.agents = AgentNetwork(arena, config, arena.n_actions + 1, generator)
-        sizes = (arena.state_size + 3 * arena.n_agents, *[config.hidden] * config.layers, arena.n_actions)
+        inputs = arena.state_size + 2 * arena.n_agents + code_size(arena.n_agents)
+        sizes = (inputs, *[config.hidden] * config.layers, arena.n_actions)
         self.mediator = StackedMLP((config.seeds,), sizes, generator)
 
     def choices(self, observations: Tensor, locks: Tensor) -> Tensor:
@@ -139,7 +159,7 @@ class MarkovPlayers(nn.Module):
     def mediation(self, features: Tensor, locks: Tensor, committed: Tensor) -> Tensor:
         """See `mediated_marl.rollout.Policies`."""
         n_agents = committed.shape[-1]
-        state = torch.cat([features, lock_shares(locks, self.window), committed.to(features.dtype)], -1)
+        state = torch.cat([features, lock_shares(locks, self.window), coalition_code(committed, features.dtype)], -1)
         shape = (*committed.shape, -1)
         whose = torch.eye(n_agents, dtype=features.dtype).expand(*committed.shape, n_agents)
         inputs = torch.cat([state.unsqueeze(-2).expand(shape), whose], -1)

@@ -5,9 +5,9 @@ sees C, draws its members' actions, and the game goes on with the merged ones.  
 `mediated_marl.commitment`: who is locked has no choice, which is a mask on its policy and nothing else.
 
 **Coalitions nobody forms.**  The constraints compare a coalition with its neighbours, which trained agents may never
-form.  With the chance `exploration` per game and step, the free agents' membership is drawn by fair coins instead.  The
-step is a sample of the mediator's values at that coalition; it is none of the agents' choices, and the returns of
-earlier steps stop at it and take the critic's value of the coalition that the agents *wanted* (`mediated_marl.returns`).
+form.  With the chance `exploration` per game and step, the free agents' membership is drawn by fair coins instead.
+Such a step is a sample of the mediator's values at that coalition and no sample of the agents' choices; the returns of
+earlier steps stop before it, with the critic's value of the coalition that the agents *wanted*.
 
 Shapes: S seeds, T steps, B episodes, N agents, A own actions, D and F features as in `mediated_marl.games.protocol`.
 """
@@ -21,7 +21,22 @@ from mediated_marl.commitment import LockOut, may_act, may_commit, next_locks
 from mediated_marl.games.protocol import Game
 from mediated_marl.networks import MASKED
 
-__all__ = ["Arena", "Moment", "Outcome", "Policies", "Rollout", "Rules", "TensorArena", "masked", "race", "roll_out"]
+__all__ = [
+    "Arena",
+    "Forced",
+    "Moment",
+    "Outcome",
+    "Policies",
+    "Rollout",
+    "Rules",
+    "TensorArena",
+    "choose",
+    "masked",
+    "mediate",
+    "play_on",
+    "race",
+    "roll_out",
+]
 
 State = TypeVar("State")
 
@@ -265,7 +280,8 @@ def play_on(
     for step in range(arena.horizon if steps is None else steps):
         wanted, own = choose(policies, rules, moment, locks, luck)
         if step == 0 and forced is not None:
-            wanted = torch.where(forced.committed >= 0, forced.committed == 1, wanted)
+            left = (forced.committed < 0) | (locks != 0)
+            wanted = torch.where(left, wanted, forced.committed == 1) & moment.alive
             own = torch.where(forced.own >= 0, forced.own, own)
         committed = explore(wanted, moment.alive & (locks == 0), rules, luck)
         mediated = mediate(policies, moment, locks, committed, luck) if rules.mediated else own
@@ -281,7 +297,7 @@ def play_on(
 
 
 class Forced(NamedTuple):
-    """First choices that are not left to the agents; -1 leaves them.
+    """First choices that are not left to the agents; -1 leaves them, and a lock is not broken.
 
     Attributes:
         committed: `[S, B, N]` int64, 1 to commit and 0 to stay out.
