@@ -168,6 +168,10 @@ def test_estimated_gain_of_the_last_defection():
     assert audit.returns[0].tolist() == pytest.approx([56.665] * 3, abs=1e-3)
     assert audit.gains[0, 9].tolist() == pytest.approx([64.0723 - 57.6650] * 3, abs=1e-3)
     assert audit.gains[0, :9].max() <= 0
+    # A window of 3 does not divide 10 steps: at the last one all are free again, and defect as before.
+    odd = audit_estimated(arena, Naive(), Rules(3), 1, 1.0, source, episodes=2, continuations=2)
+    assert odd.gains[0, 9].tolist() == pytest.approx([64.0723 - 57.6650] * 3, abs=1e-3)
+    assert odd.gains[0, :9].max() <= 1e-4
     window = audit_estimated(arena, Naive(), Rules(5), 1, 1.0, source, episodes=2, continuations=2)
     assert window.gains.max().item() == pytest.approx(0, abs=1e-4)  # divides the horizon: nobody decides near its end
 

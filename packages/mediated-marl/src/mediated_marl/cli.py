@@ -10,12 +10,11 @@ from typing import Annotated, Any
 
 import tyro
 from gt_core.cli import command, parse_training
-from gt_core.config import RunConfig
 from gt_core.errors import InputError
 from rich.console import Console
 from rich.table import Table
 
-from mediated_marl.config import DEFAULT_PRESET, PRESETS
+from mediated_marl.config import DEFAULT_PRESET, PRESETS, TrainConfig
 from mediated_marl.markov_config import MARKOV_PRESETS, MarkovConfig
 
 __all__ = ["audit", "evaluate", "plot", "table", "train"]
@@ -25,7 +24,7 @@ __all__ = ["audit", "evaluate", "plot", "table", "train"]
 def train() -> None:
     """`mediated-marl-train`: learn agents and their mediator, and audit them."""
     description = "Learn agents that may commit, and the mediator they commit to."
-    presets: dict[str, RunConfig] = {**PRESETS, **MARKOV_PRESETS}
+    presets: dict[str, TrainConfig | MarkovConfig] = {**PRESETS, **MARKOV_PRESETS}
     config, resume = parse_training(presets, default_preset(sys.argv[1:]), "mediated-marl-train", description)
     from gt_core.environment import prepare
     from gt_core.run import Run

@@ -219,7 +219,7 @@ class MarkovTrainer:
         logits = self.players.choices(played.observations[:, :-1], locks)
         log_policies = masked(logits, played.legal[:, :-1], locks, mediated=self.rules.mediated).log_softmax(-1)
         counted = played.alive[:, :-1] & ~played.explored.unsqueeze(-1)
-        errors = (counted * (values - returns).square()).mean((1, 2)).sum()
+        errors: Tensor = (counted * (values - returns).square()).mean((1, 2)).sum()
         return errors - agents_gain(log_policies, played, returns - values.detach(), bonus)
 
     def _mediators_loss(self, played: Rollout, bonus: float) -> tuple[Evidence, dict[str, Tensor], Tensor]:

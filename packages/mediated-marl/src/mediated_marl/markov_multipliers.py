@@ -35,7 +35,7 @@ def group_sizes(form: MarkovForm, n_agents: int) -> int:
     """
     if form == "coalition":
         coalition_members(n_agents)  # refuses too many
-    return {"scalar": 1, "agent": n_agents, "size": n_agents + 1, "coalition": 2**n_agents * n_agents}[form]
+    return {"scalar": 1, "agent": n_agents, "size": n_agents + 1, "coalition": n_agents << n_agents}[form]
 
 
 def groups(form: MarkovForm, committed: Tensor) -> Tensor:

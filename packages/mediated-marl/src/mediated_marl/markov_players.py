@@ -7,6 +7,8 @@ no parameters: actors and critics of all seeds and agents are stacked, one batch
 Shapes: `[S, *, N, D]` for observations, `[S, *, F]` for features, where `*` is any number of dimensions.
 """
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import one_hot
@@ -19,6 +21,7 @@ from mediated_marl.games import (
     prisoners_dilemma,
     two_step_prisoners_dilemma,
 )
+from mediated_marl.games.protocol import Game
 from mediated_marl.markov_config import MarkovConfig
 from mediated_marl.networks import StackedMLP
 from mediated_marl.rollout import Arena, Rules, TensorArena
@@ -39,7 +42,8 @@ def build_arena(config: MarkovConfig) -> Arena:
         from mediated_marl.parallel_arena import ParallelArena
 
         return ParallelArena.named(config.env, config.horizon)
-    return TensorArena(build_tensor_game(config))  # type: ignore[arg-type]  # one arena for games of any state
+    game: Game[Any] = build_tensor_game(config)
+    return TensorArena(game)
 
 
 def build_tensor_game(config: MarkovConfig) -> AnyGame:
@@ -130,7 +134,7 @@ class StateNetwork(nn.Module):
         n_agents = committed.shape[-1]
         others = committed.unsqueeze(-2) ^ torch.eye(n_agents, dtype=torch.bool)
         shape = (*others.shape[:-1], -1)
-        everybody = self(features.unsqueeze(-2).expand(shape), locks.unsqueeze(-2).expand(shape), others)
+        everybody: Tensor = self(features.unsqueeze(-2).expand(shape), locks.unsqueeze(-2).expand(shape), others)
         return everybody.diagonal(dim1=-2, dim2=-1)
 
 
