@@ -37,8 +37,8 @@ def test_committed_model_is_worth_what_its_result_says(run):
 def test_committed_model_plays_as_its_result_says(run):
     result, played = json.loads((run / "result.json").read_text()), evaluate_markov_run(run, 100, seed=1)
     scale = 1 + max(map(abs, result["return_per_seed"]))  # the audit's figure may itself come from few episodes
-    assert played["return_per_seed"] == pytest.approx(result["return_per_seed"], abs=0.1 * scale)
-    assert played["commitment_by_step"] == pytest.approx(result["commitment_by_step"], abs=0.05)
+    assert played["return_per_seed"] == pytest.approx(result["return_per_seed"], abs=0.25 * scale)
+    assert played["commitment_by_step"] == pytest.approx(result["commitment_by_step"], abs=0.1)
 
 
 @pytest.mark.parametrize("n_agents", [3, 10, 25])
