@@ -7,33 +7,38 @@ A test fails while README.md and the files differ.  Each run was made in the pac
 
     mediated-marl-train --out-dir results/RUN --preset P --mediator M --n-agents N
 
-with the settings that its config.json holds.
+with the settings that its config.json holds; `--config results/RUN/config.json` repeats it.
 """
 
 import sys
 from pathlib import Path
 
+from mediated_marl.markov_table import markov_markdown, markov_rows
 from mediated_marl.table import markdown, rows
 
 RESULTS = Path(__file__).parent
 README = RESULTS.parent / "README.md"
-BEGIN, END = "<!-- results/table.py writes from here -->\n", "<!-- to here -->\n"
+BEGIN, END = "<!-- results/table.py writes {} from here -->\n", "<!-- to here: {} -->\n"
 
 
-def table() -> str:
-    """The whole table, in Markdown."""
-    return markdown(rows(sorted(file.parent for file in RESULTS.glob("*/result.json"))))
+def tables() -> dict[str, str]:
+    """The tables in Markdown: of one-step games, and of games of several steps."""
+    runs = sorted(file.parent for file in RESULTS.glob("*/result.json"))
+    return {"one step": markdown(rows(runs)), "several steps": markov_markdown(markov_rows(runs))}
 
 
 def updated(readme: str) -> str:
-    """The README's text with the table between its marks."""
-    before, rest = readme.split(BEGIN)
-    _, after = rest.split(END)
-    return before + BEGIN + table() + END + after
+    """The README's text with each table between its marks."""
+    for name, table in tables().items():
+        begin, end = BEGIN.format(name), END.format(name)
+        before, rest = readme.split(begin)
+        _, after = rest.split(end)
+        readme = before + begin + table + end + after
+    return readme
 
 
 if __name__ == "__main__":
     if "--write" in sys.argv:
         README.write_text(updated(README.read_text()))
     else:
-        sys.stdout.write(table())
+        sys.stdout.write("\n".join(tables().values()))

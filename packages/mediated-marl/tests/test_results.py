@@ -6,11 +6,16 @@ from pathlib import Path
 
 import pytest
 
+from mediated_marl.config import TrainConfig
+from mediated_marl.markov_config import MarkovConfig
+from mediated_marl.markov_report import evaluate_markov_run
 from mediated_marl.report import audit_run, load_config
 from mediated_marl.table import PUBLISHED, over_seeds, row
 
 PACKAGE = Path(__file__).parents[1]
 RUNS = sorted(path.parent for path in PACKAGE.glob("results/*/result.json"))
+ONE_STEP = [run for run in RUNS if isinstance(load_config(run), TrainConfig)]
+SEVERAL_STEPS = [run for run in RUNS if isinstance(load_config(run), MarkovConfig)]
 
 
 def test_readme_quotes_the_committed_results():
@@ -21,11 +26,19 @@ def test_readme_quotes_the_committed_results():
     assert module.updated(readme) == readme, "run results/table.py --write"
 
 
-@pytest.mark.parametrize("run", RUNS, ids=lambda run: run.name)
+@pytest.mark.parametrize("run", ONE_STEP, ids=lambda run: run.name)
 def test_committed_model_is_worth_what_its_result_says(run):
     result, audited = json.loads((run / "result.json").read_text()), audit_run(run)
     assert audited["reward_per_seed"] == pytest.approx(result["reward_per_seed"], abs=1e-6)
     assert audited["deviation_gain_max"] == pytest.approx(result["deviation_gain_max"], abs=1e-6)
+
+
+@pytest.mark.parametrize("run", SEVERAL_STEPS, ids=lambda run: run.name)
+def test_committed_model_plays_as_its_result_says(run):
+    result, played = json.loads((run / "result.json").read_text()), evaluate_markov_run(run, 100, seed=1)
+    scale = 1 + max(map(abs, result["return_per_seed"]))  # the audit's figure may itself come from few episodes
+    assert played["return_per_seed"] == pytest.approx(result["return_per_seed"], abs=0.25 * scale)
+    assert played["commitment_by_step"] == pytest.approx(result["commitment_by_step"], abs=0.1)
 
 
 @pytest.mark.parametrize("n_agents", [3, 10, 25])

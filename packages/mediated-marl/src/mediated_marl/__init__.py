@@ -9,6 +9,9 @@ The system follows "Mediated Multi-Agent Reinforcement Learning" (arXiv 2306.084
 - `equilibria`, `closed_forms`: what the best mediator can reach, by linear programming and by formula.
 - `constraints`, `networks`, `players`: what is learnt, and under which Lagrangian.
 - `train`, `sampled`: learning in one-step games with exact gradients, and from played games.
+- `rollout`, `returns`, `markov`, `markov_players`, `markov_multipliers`: learning in games of several steps.
+- `parallel_arena`: the same in anybody's PettingZoo environment.
+- `backward_induction`, `markov_audit`: values and audits of games of several steps, exact where they can be enumerated.
 - `audit`: what a learnt mediator is worth, and who would deviate.
 - `evaluate`, `plot`, `table`: finished runs in played games, in pictures, and beside the paper's table.
 - `cli`: the commands.

@@ -1,5 +1,6 @@
 """The commands.  Heavy imports are inside the functions, so that `--help` answers at once."""
 
+import argparse
 import dataclasses
 import json
 import sys
@@ -13,26 +14,29 @@ from gt_core.errors import InputError
 from rich.console import Console
 from rich.table import Table
 
-from mediated_marl.config import DEFAULT_PRESET, PRESETS
+from mediated_marl.config import DEFAULT_PRESET, PRESETS, TrainConfig
+from mediated_marl.markov_config import MARKOV_PRESETS, MarkovConfig
 
 __all__ = ["audit", "evaluate", "plot", "table", "train"]
 
 
 @command
 def train() -> None:
-    """`mediated-marl-train`: learn agents and their mediator in a one-step game, and audit them exactly."""
-    description = "Learn agents that may commit, and the mediator they commit to, in a one-step game."
-    config, resume = parse_training(PRESETS, DEFAULT_PRESET, "mediated-marl-train", description)
+    """`mediated-marl-train`: learn agents and their mediator, and audit them."""
+    description = "Learn agents that may commit, and the mediator they commit to."
+    presets: dict[str, TrainConfig | MarkovConfig] = {**PRESETS, **MARKOV_PRESETS}
+    config, resume = parse_training(presets, default_preset(sys.argv[1:]), "mediated-marl-train", description)
     from gt_core.environment import prepare
     from gt_core.run import Run
 
-    from mediated_marl.players import build_game
     from mediated_marl.report import audit_run
+    from mediated_marl.train import build_trainer
     from mediated_marl.train import train as learn
 
     prepare(config.device, config.threads)
-    build_game(config)  # refuses what is no game before anything is written
-    shown = {"reward": "train/reward", "commitment": "train/commitment"}
+    build_trainer(config)  # refuses what is no game before anything is written
+    reward = "train/return" if isinstance(config, MarkovConfig) else "train/reward"
+    shown = {"reward": reward, "commitment": "train/commitment"}
     run = Run(config, resume=resume, packages=("mediated-marl",), shown=shown)
     if run.result is None:
         learn(run, config)
@@ -40,9 +44,20 @@ def train() -> None:
     Console().print(result_table(run.result or {}), str(run.directory), sep="\n", highlight=False)
 
 
+def default_preset(args: list[str]) -> str:
+    """The preset of a command line that names none: `env` with --env, the game's own with --game."""
+    early = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    early.add_argument("--game")
+    early.add_argument("--env")
+    known, _ = early.parse_known_args(args)
+    if known.env:
+        return "env"
+    return known.game if known.game in {**PRESETS, **MARKOV_PRESETS} else DEFAULT_PRESET
+
+
 @dataclasses.dataclass(frozen=True)
 class AuditOptions:
-    """Audit a finished run exactly: which constraints hold, and what the best deviation would gain."""
+    """Audit a finished run: which constraints hold, and what the best deviation would gain."""
 
     run: Annotated[Path, tyro.conf.Positional]
     """Directory of a finished run."""
@@ -52,7 +67,7 @@ class AuditOptions:
 
 @command
 def audit() -> None:
-    """`mediated-marl-audit`: the exact audit of a finished run."""
+    """`mediated-marl-audit`: the audit of a finished run."""
     options = tyro.cli(AuditOptions, prog="mediated-marl-audit", config=(tyro.conf.FlagCreatePairsOff,))
     from gt_core.environment import prepare
 
@@ -73,7 +88,7 @@ class EvalOptions:
     run: Annotated[Path, tyro.conf.Positional]
     """Directory of a finished run."""
     games: int = 10_000
-    """Games per seed."""
+    """Games or episodes per seed."""
     seed: int = 0
     """Of the games' chance."""
     json: bool = False
@@ -117,7 +132,7 @@ def plot() -> None:
 
 @dataclasses.dataclass(frozen=True)
 class TableOptions:
-    """Table 3 of the paper beside finished runs: published cells, what was learnt, and the exact equilibrium."""
+    """Table 3 of the paper beside finished runs, and a table of runs in games of several steps."""
 
     runs: Annotated[tuple[Path, ...], tyro.conf.Positional]
     """Directories of finished runs."""
@@ -131,10 +146,15 @@ def table() -> None:
     options = tyro.cli(TableOptions, prog="mediated-marl-table", config=(tyro.conf.FlagCreatePairsOff,))
     if not options.runs:
         raise InputError("no run is given; name the directories of finished runs, say runs/*")
+    from mediated_marl.markov_table import markov_markdown, markov_rows
     from mediated_marl.table import markdown, rows
 
-    found = rows(options.runs)
-    sys.stdout.write(json.dumps(found) + "\n" if options.json else markdown(found))
+    one_step, markov = rows(options.runs), markov_rows(options.runs)
+    if options.json:
+        sys.stdout.write(json.dumps([*one_step, *markov]) + "\n")
+    else:
+        tables = [*[markdown(one_step)][: len(one_step)], *[markov_markdown(markov)][: len(markov)]]
+        sys.stdout.write("\n".join(tables))
 
 
 def result_table(result: Mapping[str, Any]) -> Table:

@@ -8,8 +8,10 @@ from gt_core.errors import InputError
 from gt_core.seeding import Streams
 from torch import Tensor
 
+from mediated_marl.markov_config import MarkovConfig
+from mediated_marl.markov_report import evaluate_markov_run
 from mediated_marl.one_step import OneStepGame
-from mediated_marl.report import load_policies
+from mediated_marl.report import load_config, load_policies
 
 __all__ = ["Games", "draw", "evaluate_run", "play"]
 
@@ -57,13 +59,15 @@ def at(table: Tensor, number: Tensor) -> Tensor:
 
 
 def evaluate_run(directory: Path, n_games: int, seed: int = 0) -> dict[str, Any]:
-    """Play `n_games` games per seed of a run.
+    """Play `n_games` games, or episodes, per seed of a run.
 
     Raises:
         InputError: fewer than two games.
         RunError: if the directory holds no run.
         CheckpointError: if the run is not finished or its model is damaged.
     """
+    if isinstance(load_config(directory), MarkovConfig):
+        return evaluate_markov_run(directory, n_games, seed)
     if n_games < 2:
         raise InputError(f"games is {n_games}; an error needs at least 2")
     config, game, agents, _, mediator = load_policies(directory)

@@ -2,7 +2,8 @@
 
 Lines are means over seeds; bands go from the lowest to the highest seed.  The last two panels exist where only the
 coalition's size matters.  The Schelling diagram shows, against the number of *others* that commit, what an agent earns
-by committing and by staying out: where the first line is above the second, committing pays.
+by committing and by staying out: where the first line is above the second, committing pays.  Runs in games of several
+steps have panels of their own (`mediated_marl.markov_plot`).
 """
 
 import json
@@ -11,25 +12,25 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
-import torch
 from gt_core.errors import InputError, RunError
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from mediated_marl.closed_forms import encouragement_bounds
+from mediated_marl.drawing import BLUE, GREEN, GREY, MULTIPLIERS, ORANGE, band, draw_metrics
+from mediated_marl.markov_config import MarkovConfig
+from mediated_marl.markov_plot import markov_panels
 from mediated_marl.one_step import SymmetricPublicGoods
-from mediated_marl.report import Policies, load_policies
+from mediated_marl.report import Policies, load_config, load_policies
 
 __all__ = ["plot_run"]
 
-BLUE, ORANGE, GREEN, GREY = "#0072b2", "#d55e00", "#009e73", "#666666"
 LEARNING = {
     "train/reward": ("mean reward", GREY),
     "train/commitment": ("commitment", BLUE),
     "train/mediated_contribution": ("mediated contribution", GREEN),
 }
-MULTIPLIERS = {"dual/ic": ("IC", ORANGE), "dual/e": ("E", BLUE)}
 
 
 def plot_run(directory: Path, file: Path) -> Path:
@@ -40,17 +41,10 @@ def plot_run(directory: Path, file: Path) -> Path:
         CheckpointError: if the run is not finished or its model is damaged.
         InputError: if the file's ending names no format.
     """
-    policies, metrics = load_policies(directory), read_metrics(directory)
-    config, mediated = policies.config, policies.config.mediator != "none"
-    imposed = {"dual/ic": config.imposes_ic, "dual/e": config.imposes_e}
-    multipliers = {name: MULTIPLIERS[name] for name in imposed if imposed[name]}
-    by_size = mediated and isinstance(policies.game, SymmetricPublicGoods)
-
-    panels: list[Callable[[Axes], None]] = [partial(draw_metrics, metrics=metrics, names=LEARNING, title="Learning")]
-    if multipliers:
-        panels.append(partial(draw_metrics, metrics=metrics, names=multipliers, title="Mean multiplier"))
-    if by_size:
-        panels += [partial(draw_policy, policies=policies), partial(draw_schelling, policies=policies)]
+    if isinstance(load_config(directory), MarkovConfig):
+        panels = markov_panels(directory, read_metrics(directory))
+    else:
+        panels = one_step_panels(load_policies(directory), read_metrics(directory))
     figure = Figure(figsize=(5 * min(2, len(panels)), 3.5 * math.ceil(len(panels) / 2)), layout="constrained")
     for place, draw_panel in enumerate(panels):
         axis = figure.add_subplot(math.ceil(len(panels) / 2), min(2, len(panels)), place + 1)
@@ -60,6 +54,19 @@ def plot_run(directory: Path, file: Path) -> Path:
         raise InputError(f"{file} names no picture format; end it in .png, .pdf or .svg")
     figure.savefig(file, dpi=120)
     return file
+
+
+def one_step_panels(policies: Policies, metrics: list[dict[str, float]]) -> list[Callable[[Axes], None]]:
+    """What to draw of a run in a one-step game."""
+    config, mediated = policies.config, policies.config.mediator != "none"
+    imposed = {"dual/ic": config.imposes_ic, "dual/e": config.imposes_e}
+    multipliers = {name: MULTIPLIERS[name] for name in imposed if imposed[name]}
+    panels: list[Callable[[Axes], None]] = [partial(draw_metrics, metrics=metrics, names=LEARNING, title="Learning")]
+    if multipliers:
+        panels.append(partial(draw_metrics, metrics=metrics, names=multipliers, title="Mean multiplier"))
+    if mediated and isinstance(policies.game, SymmetricPublicGoods):
+        panels += [partial(draw_policy, policies=policies), partial(draw_schelling, policies=policies)]
+    return panels
 
 
 def read_metrics(directory: Path) -> list[dict[str, float]]:
@@ -74,16 +81,6 @@ def read_metrics(directory: Path) -> list[dict[str, float]]:
             f"{directory} holds no metrics.jsonl; give the directory of a run as mediated-marl-train left it"
         )
     return [json.loads(line) for line in file.read_text().splitlines()]
-
-
-def draw_metrics(axis: Axes, metrics: list[dict[str, float]], names: dict[str, tuple[str, str]], title: str) -> None:
-    """Logged figures over iterations."""
-    for name, (label, colour) in names.items():
-        lines = [line for line in metrics if name in line]
-        if lines:
-            axis.plot([line["step"] for line in lines], [line[name] for line in lines], color=colour, label=label, lw=1)
-    axis.set(title=title, xlabel="iteration")
-    axis.legend(frameon=False)
 
 
 def draw_policy(axis: Axes, policies: Policies) -> None:
@@ -107,10 +104,3 @@ def draw_schelling(axis: Axes, policies: Policies) -> None:
     band(axis, others, values[:, :-1, 1], ORANGE, "stay out")
     axis.set(title="Schelling diagram", xlabel="others that commit", ylabel="payoff")
     axis.legend(frameon=False)
-
-
-def band(axis: Axes, places: list[int], values: torch.Tensor, colour: str, label: str) -> None:
-    """The mean over seeds of `values` `[S, K]`, and their range."""
-    low, high = values.amin(0).tolist(), values.amax(0).tolist()
-    axis.plot(places, values.mean(0).tolist(), color=colour, label=label, marker="." if len(places) < 30 else None)
-    axis.fill_between(places, low, high, color=colour, alpha=0.2, lw=0)

@@ -1,5 +1,6 @@
 """From a run directory to the figures of its result."""
 
+import json
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -11,6 +12,8 @@ from torch import Tensor
 
 from mediated_marl.audit import audit_one_step, flat_audit
 from mediated_marl.config import DEFAULT_PRESET, PRESETS, TrainConfig
+from mediated_marl.markov_config import MARKOV_PRESETS, MarkovConfig
+from mediated_marl.markov_report import audit_markov_run
 from mediated_marl.one_step import OneStepGame, one_step_game
 from mediated_marl.players import Players, build_game
 
@@ -35,8 +38,8 @@ class Policies(NamedTuple):
     mediator: Tensor
 
 
-def load_config(directory: Path) -> TrainConfig:
-    """The config of a run.
+def load_config(directory: Path) -> TrainConfig | MarkovConfig:
+    """The config of a run, of a one-step game or of one of several steps.
 
     Raises:
         RunError: if the directory holds no run.
@@ -44,6 +47,8 @@ def load_config(directory: Path) -> TrainConfig:
     file = directory / "config.json"
     if not file.is_file():
         raise RunError(f"{directory} holds no config.json; give the directory of a run of mediated-marl-train")
+    if "window" in json.loads(file.read_text()):
+        return read_config(MARKOV_PRESETS["iterated-pgg"], file)
     return read_config(PRESETS[DEFAULT_PRESET], file)
 
 
@@ -56,6 +61,8 @@ def load_policies(directory: Path) -> Policies:
         CheckpointError: if the run is not finished or its model is damaged.
     """
     config = load_config(directory)
+    if isinstance(config, MarkovConfig):
+        raise RunError(f"{directory} is a run of {config.game}, a game of several steps; it has no one-step policies")
     game = one_step_game(build_game(config, torch.float64))
     players = Players(game, config, torch.Generator())
     players.load_state_dict(load_checkpoint(directory / "model"))
@@ -64,12 +71,14 @@ def load_policies(directory: Path) -> Policies:
 
 
 def audit_run(directory: Path) -> dict[str, Any]:
-    """Audit the trained model of a run: what was played, and the figures of `mediated_marl.audit`.
+    """Audit the trained model of a run: what was played, and the figures of `mediated_marl.audit` or `.markov_audit`.
 
     Raises:
         RunError: if the directory holds no run.
         CheckpointError: if the run is not finished or its model is damaged.
     """
+    if isinstance(load_config(directory), MarkovConfig):
+        return audit_markov_run(directory)
     config, game, agents, outside, mediator = load_policies(directory)
     audit = audit_one_step(game, agents, outside, mediator)
     about = {"game": config.game, "n_agents": game.n_agents, "mediator": config.mediator, "seeds": config.seeds}

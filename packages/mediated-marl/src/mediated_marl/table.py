@@ -22,7 +22,7 @@ from mediated_marl.games import sacrifice
 from mediated_marl.games.public_goods import default_multiplier
 from mediated_marl.report import load_config
 
-__all__ = ["PUBLISHED", "markdown", "rows"]
+__all__ = ["PUBLISHED", "interval", "markdown", "number", "over_seeds", "rows"]
 
 Row = dict[str, Any]
 
@@ -51,12 +51,16 @@ LEARNERS = ("paper", "sampled", "exact")
 
 
 def rows(directories: Iterable[Path]) -> list[Row]:
-    """One row per finished run, in the order of Table 3.
+    """One row per finished run of a one-step game, in the order of Table 3.
 
     Raises:
         RunError: if a directory holds no finished run.
     """
-    found = [row(load_config(directory), read_result(directory)) for directory in directories]
+    found = []
+    for directory in directories:
+        config = load_config(directory)
+        if isinstance(config, TrainConfig):
+            found.append(row(config, read_result(directory)))
     return sorted(
         found,
         key=lambda one: (

@@ -1,7 +1,7 @@
-"""Training in one-step games, and the trainer with exact gradients.
+"""Training, and the trainer with exact gradients for one-step games.
 
-Sampled gradients are in `mediated_marl.sampled`.  Here every iteration sums the game exactly
-(`mediated_marl.one_step`) and moves everybody at once:
+Sampled gradients are in `mediated_marl.sampled`, games of several steps in `mediated_marl.markov`.  Here every
+iteration sums the game exactly (`mediated_marl.one_step`) and moves everybody at once:
 
 1. each agent ascends its own expected payoff, the others and the mediator held fixed;
 2. the mediator ascends its Lagrangian at every coalition, the agents held fixed;
@@ -21,20 +21,33 @@ from torch import Tensor
 
 from mediated_marl.config import TrainConfig
 from mediated_marl.constraints import ConstraintMultipliers, Violations, coalition_lagrangian, violations
+from mediated_marl.markov import MarkovTrainer
+from mediated_marl.markov_config import MarkovConfig
 from mediated_marl.networks import entropy
 from mediated_marl.one_step import one_step_game
 from mediated_marl.players import Players, build_game
 from mediated_marl.sampled import SampledTrainer
 
-__all__ = ["ExactTrainer", "train"]
+__all__ = ["ExactTrainer", "build_trainer", "train"]
 
 
-def train(run: Run, config: TrainConfig) -> "ExactTrainer | SampledTrainer":
+def train(run: Run, config: TrainConfig | MarkovConfig) -> "ExactTrainer | SampledTrainer | MarkovTrainer":
     """Train to the end, from the run's newest checkpoint if it has one."""
-    trainer = SampledTrainer(config) if config.gradients == "sampled" else ExactTrainer(config)
+    trainer = build_trainer(config)
     learn(run, trainer, config.iterations)
     run.keep_model(trainer.players.state_dict())
     return trainer
+
+
+def build_trainer(config: TrainConfig | MarkovConfig) -> "ExactTrainer | SampledTrainer | MarkovTrainer":
+    """The learner of a config.
+
+    Raises:
+        InputError: a game or an environment that cannot be used.
+    """
+    if isinstance(config, MarkovConfig):
+        return MarkovTrainer(config)
+    return SampledTrainer(config) if config.gradients == "sampled" else ExactTrainer(config)
 
 
 class ExactTrainer:

@@ -91,6 +91,12 @@ class CoinGame:
         coin = falling_cell(cells, fall[..., 0], self.size**2)
         return CoinState(0, cells, coin, owners[..., 0], fall, owners)
 
+    def redraw(self, state: CoinState, generator: torch.Generator) -> CoinState:
+        """The same position with other coins to come."""
+        fall = torch.rand(state.fall.shape, generator=generator, dtype=self.dtype, device=state.fall.device)
+        owners = torch.randint(self.n_agents, state.owners.shape, generator=generator, device=state.owners.device)
+        return state._replace(fall=fall, owners=owners)
+
     def observe(self, state: CoinState) -> Tensor:
         """Each agent's own five planes, `[*batch, N, 5 * size**2]`."""
         own = one_hot(state.cells, self.size**2).to(self.dtype)

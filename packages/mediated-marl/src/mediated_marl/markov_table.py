@@ -1,0 +1,95 @@
+"""Runs in games of several steps as a table: what was learnt, what is exact, and what the best deviation gains.
+
+Figures over seeds are interquartile means with 95 % bootstrap intervals.  The exact welfare is that of the equilibrium
+that the mediator should lead to, from the derivations in the games' own tables; where there is none the cell is empty.
+A deviation's gain is a share of the discounted return of an episode.
+"""
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from gt_core.run import read_result
+
+from mediated_marl.markov_config import MarkovConfig
+from mediated_marl.report import load_config
+from mediated_marl.table import interval, number, over_seeds
+
+__all__ = ["markov_markdown", "markov_rows"]
+
+Row = dict[str, Any]
+
+
+def markov_rows(directories: Iterable[Path]) -> list[Row]:
+    """One row per finished run, by game, mediator and window.
+
+    Raises:
+        RunError: if a directory holds no finished run.
+    """
+    found = []
+    for directory in directories:
+        config = load_config(directory)
+        if isinstance(config, MarkovConfig):
+            found.append(markov_row(config, read_result(directory)))
+    return sorted(found, key=lambda one: (one["game"], one["endowments"], ORDER.index(one["mediator"]), one["window"]))
+
+
+ORDER = ("none", "naive", "ic", "e", "constrained")
+
+
+def markov_row(config: MarkovConfig, result: Row) -> Row:
+    """The figures of one run."""
+    last = result["commitment_by_step"][-1]
+    return {
+        "game": config.env or config.game,
+        "endowments": "random" if config.random_endowments else "",
+        "mediator": config.mediator,
+        "n_agents": result["n_agents"],
+        "window": config.window,
+        "seeds": config.seeds,
+        "seconds": result["seconds"],
+        "welfare": over_seeds(result["welfare_per_seed"]),
+        "welfare_exact": exact_welfare(config),
+        "balance": over_seeds(result["balance_per_seed"]) if "balance_per_seed" in result else None,
+        "commitment": over_seeds(result["commitment_per_seed"]),
+        "last_commitment": last,
+        "deviation_gain_share": over_seeds(result["deviation_gain_share_per_seed"]),
+    }
+
+
+def exact_welfare(config: MarkovConfig) -> float | None:
+    """The undiscounted welfare of the equilibrium, where it was derived."""
+    if config.game == "two-step-pd":
+        return {("naive", 1): 4.0, ("naive", 2): 7.0, ("ic", 1): 6.875, ("none", 1): 0.0}.get(
+            (config.mediator, config.window)
+        )
+    if config.game == "iterated-pgg" and not config.random_endowments and config.imposes_e:
+        return config.n_agents * (1.5**config.horizon - 1)
+    return None
+
+
+HEADER = (
+    "| game | mediator | window | welfare | exact | final balance | commitment | at the last step "
+    "| best deviation / return | seconds |\n" + "|---" * 10 + "|\n"
+)
+
+
+def markov_markdown(table: list[Row]) -> str:
+    """The rows as a Markdown table."""
+    return HEADER + "".join("| " + " | ".join(cells(one)) + " |\n" for one in table)
+
+
+def cells(one: Row) -> list[str]:
+    """One row as text; what does not apply stays empty."""
+    return [
+        " ".join(filter(None, (one["game"], one["endowments"] and "random endowments"))),
+        one["mediator"],
+        str(one["window"]),
+        interval(one["welfare"]),
+        number(one["welfare_exact"]),
+        interval(one["balance"]),
+        interval(one["commitment"]),
+        number(one["last_commitment"]),
+        interval(one["deviation_gain_share"]),
+        f"{one['seconds']:.0f}",
+    ]
