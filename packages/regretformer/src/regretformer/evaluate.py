@@ -84,12 +84,12 @@ def evaluate(mechanism: Mechanism, valuations: Valuations, config: EvaluationCon
         `..._ci`, `regret_max`, `regret_quantiles` (50, 90, 99, 99.9 %); `attack`, `n_valuations`,
         `n_revenue_valuations`.
     """
-    streams = Streams(config.seed)
+    streams = Streams(config.seed, valuations.device)
     with frozen(mechanism):
         revenue, revenue_se = measure_revenue(mechanism, valuations, config.revenue_valuations, streams)
         profiles = valuations.profiles(config.valuations, streams.torch("evaluation/profiles"))
         regret = measure_regret(mechanism, valuations, profiles, config, streams)
-    total = regret.sum(-1)
+    total, quantiles = regret.sum(-1), regret.new_tensor([0.5, 0.9, 0.99, 0.999])
     share = max(revenue, _LEAST_REVENUE)
     error = 1.96 * total.std().item() / math.sqrt(len(total))
     return {
@@ -100,7 +100,7 @@ def evaluate(mechanism: Mechanism, valuations: Valuations, config: EvaluationCon
         "regret_sum_over_revenue": total.mean().item() / share,
         "regret_sum_over_revenue_ci": [(total.mean().item() + sign * error) / share for sign in (-1, 1)],
         "regret_max": regret.max().item(),
-        "regret_quantiles": regret.flatten().quantile(torch.tensor([0.5, 0.9, 0.99, 0.999])).tolist(),
+        "regret_quantiles": regret.flatten().quantile(quantiles).tolist(),
         "attack": config.attack,
         "n_valuations": config.valuations,
         "n_revenue_valuations": config.revenue_valuations,
