@@ -6,7 +6,9 @@ import numpy as np
 import pytest
 import torch
 from gt_core.checkpoint import load_checkpoint, save_checkpoint
+from gt_core.config import read_config, to_dict
 from gt_core.errors import InputError
+from gt_core.files import write_json
 from gt_core.run import Run
 from torch.distributions import Beta
 
@@ -247,3 +249,24 @@ def test_training_on_a_gpu(recipe: str) -> None:
 def test_config_refuses_and_names(changes: dict[str, object], message: str) -> None:
     with pytest.raises(InputError, match=message):
         dataclasses.replace(TrainConfig(), **changes)  # type: ignore[arg-type]
+
+
+def test_config_of_every_preset_survives_its_file(tmp_path: Path) -> None:
+    for preset in PRESETS.values():
+        config = dataclasses.replace(preset, setting="1x3", low=(0.0, 1.0, 2.0), high=(5.0,), valuations="beta(2,2)")
+        write_json(tmp_path / "config.json", to_dict(config))
+        assert read_config(TrainConfig(), tmp_path / "config.json") == config
+
+
+def test_config_names_runs_apart() -> None:
+    changes = [
+        {}, {"valuations": "some/bids.csv"}, {"valuations": "my.market:draw"}, {"constraint": "augmented"},
+        {"setting": "2x3..3x7"},
+    ]  # fmt: skip
+    assert [dataclasses.replace(TrainConfig(), **change).name for change in changes] == [  # type: ignore[arg-type]
+        "regretformer-1x2-fast-seed0",
+        "regretformer-1x2-bids.csv-fast-seed0",
+        "regretformer-1x2-my.market_draw-fast-seed0",
+        "regretformer-1x2-fast-augmented-seed0",
+        "regretformer-2x3..3x7-fast-seed0",
+    ]
