@@ -3,7 +3,7 @@
 import dataclasses
 import math
 from pathlib import Path
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from gt_core.config import RunConfig
 from gt_core.errors import InputError
@@ -18,11 +18,27 @@ Attack = Literal["auto", "grid", "strong", "protocol"]
 RECORDS = (".npy", ".csv", ".parquet")
 """The kinds of file that hold recorded valuations."""
 
+
+class Recipe(NamedTuple):
+    """What differs between settings of different size."""
+
+    iterations: int
+    """Gradient steps on the network."""
+    ascent_steps: int
+    """Gradient steps that improve each profile's best candidate."""
+
+
+RECIPES = {2: Recipe(9_000, 0), 4: Recipe(28_000, 0), 6: Recipe(20_000, 0), 1_000_000: Recipe(8_000, 2)}
+"""By the largest number of bidders times items."""
+
 _POSITIVE = (
     "regret_budget", "budget_start", "budget_margin", "multiplier_start", "penalty", "ascent_rate", "learning_rate",
     "dual_rate", "clip_norm",
 )  # fmt: skip
-_COUNTS = ("iterations", "batch", "values_per_group", "candidates", "dataset_batches", "evaluation_valuations")
+_COUNTS = (
+    "steps", "batch", "values_per_group", "candidates", "pool_batches", "pool_visits", "dataset_batches",
+    "evaluation_valuations",
+)  # fmt: skip
 
 
 @dataclasses.dataclass(frozen=True)
@@ -70,22 +86,27 @@ class TrainConfig(RunConfig):
     """First penalty of the augmented Lagrangian, for regret in units of the largest value."""
     penalty_step: float = 0.0
     """What that penalty grows by, 40 times in a run; 0 takes the published 50 (1x2), 5 (2x2), 10 (2x3), 1 (others)."""
-    iterations: int = 9_000
-    """Gradient steps on the network."""
+    iterations: int | None = None
+    """Gradient steps on the network; by default as many as the setting takes, see `RECIPES`."""
     batch: int = 512
     """Valuation profiles per iteration."""
-    search: Literal["menu", "published"] = "menu"
-    """How training finds misreports: menus that fresh valuations share, or the published ascent from cached misreports
-    on a fixed set of valuations."""
+    search: Literal["auto", "menu", "pool", "published"] = "auto"
+    """How training finds misreports: menus that fresh valuations share; a slowly renewed pool that remembers them; the
+    published ascent from cached misreports on a fixed set of valuations. Auto: menu for one bidder, else pool."""
     values_per_group: int = 32
     """Profiles of a batch that share their opponents, and so one menu of misreports; with one bidder all do, with
     dependent bidders none."""
     candidates: int = 1024
     """Random misreports per iteration, shared out among the groups of a batch."""
+    pool_batches: int = 16
+    """Batches in the pool, for each bidder."""
+    pool_visits: int = 40
+    """After how many visits a group of the pool is replaced by a new one."""
     dataset_batches: int = 1250
     """Batches in the fixed set of the published search."""
-    ascent_steps: int = 0
-    """Gradient steps that improve each profile's best candidate, or its cached misreport."""
+    ascent_steps: int | None = None
+    """Gradient steps that improve each profile's best candidate, or its cached misreport; by default as the setting
+    needs, see `RECIPES`."""
     ascent_rate: float = 0.05
     """Learning rate of those steps, as a share of the support's width; it decays to zero, but not as published."""
     learning_rate: float = 2e-3
@@ -105,7 +126,7 @@ class TrainConfig(RunConfig):
         for name in _COUNTS:
             if getattr(self, name) < 1:
                 raise InputError(f"{name} must be at least 1, got {getattr(self, name)}")
-        for name in ("ascent_steps", "learning_rate_end", "penalty_step"):
+        for name in ("ascents", "learning_rate_end", "penalty_step"):
             if not 0 <= getattr(self, name) < math.inf:
                 raise InputError(f"{name} must be at least 0, got {getattr(self, name)}")
         if not 0 <= self.dual_floor < 1:
@@ -114,7 +135,7 @@ class TrainConfig(RunConfig):
             raise InputError(f"budget_until must lie in (0, 1], got {self.budget_until}")
         if self.budget_start < self.regret_budget:
             raise InputError(f"budget_start {self.budget_start} is below regret_budget {self.regret_budget}; raise it")
-        if self.search == "menu" and self.auction.bidders > 1 and self.batch % self.values_per_group:
+        if self.search != "published" and self.auction.bidders > 1 and self.batch % self.values_per_group:
             raise InputError(f"batch {self.batch} must be a multiple of values_per_group {self.values_per_group}")
         if len(self.auctions) > 1:
             self._require_any_size()
@@ -144,6 +165,22 @@ class TrainConfig(RunConfig):
     def declared(self, setting: Setting) -> Setting:
         """A setting with the support that the config declares, if it does."""
         return setting.within(self.low or setting.low, self.high or setting.high)
+
+    @property
+    def recipe(self) -> "Recipe":
+        """What the setting needs where the config does not say; a mixture is as hard as its largest."""
+        cells = self.auction.bidders * self.auction.items
+        return next(recipe for most, recipe in RECIPES.items() if cells <= most)
+
+    @property
+    def steps(self) -> int:
+        """Gradient steps on the network."""
+        return self.recipe.iterations if self.iterations is None else self.iterations
+
+    @property
+    def ascents(self) -> int:
+        """Gradient steps per misreport."""
+        return self.recipe.ascent_steps if self.ascent_steps is None else self.ascent_steps
 
     @property
     def is_recorded(self) -> bool:

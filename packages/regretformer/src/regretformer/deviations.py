@@ -1,8 +1,8 @@
 """What training learns from: profiles, and the best lies found on them.
 
 A search for misreports chooses the profiles too, because what makes it fast is how they are drawn: in groups that share
-a menu, or from a fixed set whose misreports are remembered. It has one method, `find`, so that recipes are exchanged
-without touching the loop; `regretformer.menu_search` and `regretformer.published_search` are the two there are.
+a menu, from a pool that is slowly renewed, or from a fixed set. So recipes are exchanged without touching the loop:
+`regretformer.menu_search`, `regretformer.pool_search` and `regretformer.published_search`.
 """
 
 from collections.abc import Mapping
@@ -32,6 +32,10 @@ class Search(Protocol):
 
     def find(self, network: AuctionNetwork) -> Deviations:
         """The next batch, and the best misreports found on it."""
+        ...
+
+    def learn(self, found: Deviations) -> None:
+        """Take note of the batch once the loss was differentiated; reports that require gradients have theirs."""
         ...
 
     def state_dict(self) -> Mapping[str, Any]:

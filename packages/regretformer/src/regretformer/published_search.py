@@ -65,7 +65,7 @@ class PublishedSearch:
     def _improve(self, network: AuctionNetwork, profiles: Tensor, rows: Tensor, bidder: int) -> Tensor:
         low, high = self.valuations.low[bidder], self.valuations.high[bidder]
         reports, _ = ascend(
-            network, profiles, bidder, self.misreports[rows, bidder], low, high, steps=self.config.ascent_steps,
+            network, profiles, bidder, self.misreports[rows, bidder], low, high, steps=self.config.ascents,
             rate=self.config.ascent_rate, decay=False, best_iterate=False,
         )  # fmt: skip
         return reports
@@ -78,6 +78,9 @@ class PublishedSearch:
     def _generator(self, name: str) -> torch.Generator:
         seed = derive_seed(self.config.seed, self.valuations.setting.name, name)
         return torch.Generator(self.valuations.device).manual_seed(seed)
+
+    def learn(self, found: Deviations) -> None:
+        """Nothing: the search remembers its last iterates itself."""
 
     def state_dict(self) -> dict[str, Any]:
         """The misreports, and how many batches were drawn."""

@@ -19,6 +19,7 @@ from regretformer.deviations import Search, gains
 from regretformer.menu_search import MenuSearch
 from regretformer.networks.build import ToldApart, build
 from regretformer.networks.network import AuctionNetwork, Support
+from regretformer.pool_search import PoolSearch
 from regretformer.published_search import PublishedSearch
 from regretformer.sources import load_valuations
 from regretformer.valuations import Valuations
@@ -28,7 +29,7 @@ __all__ = ["Trainer", "build_network", "train"]
 
 def train(run: Run, trainer: "Trainer") -> AuctionNetwork:
     """Train to the end, from the run's newest checkpoint if it has one, and return the network."""
-    learn(run, trainer, trainer.config.iterations)
+    learn(run, trainer, trainer.config.steps)
     run.keep_model(trainer.network.state_dict())
     return trainer.network
 
@@ -99,7 +100,7 @@ class Trainer:
 
     def iterate(self) -> dict[str, float]:
         """One iteration: batch with misreports, dual step, primal step. Returns the figures to log."""
-        config, progress = self.config, self.step / self.config.iterations
+        config, progress = self.config, self.step / self.config.steps
         for group in self.optimiser.param_groups:
             group["lr"] = cosine(progress, config.learning_rate, config.learning_rate_end)
 
@@ -114,6 +115,7 @@ class Trainer:
         loss = self.constraint.loss(revenue / self.unit, in_units, setting, progress)
         self.optimiser.zero_grad()
         loss.backward()
+        self.searches[setting].learn(found)
         torch.nn.utils.clip_grad_norm_(self.network.parameters(), config.clip_norm)
         self.optimiser.step()
         self.step += 1
@@ -154,4 +156,5 @@ class Trainer:
 def _search(config: TrainConfig, valuations: Valuations, streams: Streams) -> Search:
     if config.search == "published":
         return PublishedSearch(config, valuations)
-    return MenuSearch(config, valuations, streams)
+    is_menu = config.search == "menu" or (config.search == "auto" and valuations.setting.bidders == 1)
+    return MenuSearch(config, valuations, streams) if is_menu else PoolSearch(config, valuations, streams)
