@@ -66,6 +66,8 @@ class TrainConfig(RunConfig):
     """Whom the network encodes by position; auto: those that the valuations do not make alike."""
     constraint: Literal["budget", "augmented"] = "budget"
     """How regret is held down: a budget on its share of revenue, or RegretNet's augmented Lagrangian, without one."""
+    loss: Literal["relative", "published"] = "relative"
+    """What a budget is imposed on: the logarithm of revenue, or revenue itself as in the paper."""
     regret_budget: float = 1e-3
     """R_max: the largest allowed sum of regret over bidders, as a share of revenue."""
     budget_start: float = 1e-2
@@ -204,7 +206,7 @@ PRESETS = {
     "fast": TrainConfig(),
     "gpu": TrainConfig(preset="gpu", device="cuda", batch=4096, candidates=8192),
     "paper": TrainConfig(
-        preset="paper", search="published", iterations=200_000, ascent_steps=50, ascent_rate=0.1, learning_rate=1e-3,
+        preset="paper", search="published", loss="published", iterations=200_000, ascent_steps=50, ascent_rate=0.1, learning_rate=1e-3,
         learning_rate_end=1e-3, budget_until=2 / 3, budget_margin=1.0, dual_floor=0.0,
     ),
     "smoke": TrainConfig(

@@ -3,8 +3,11 @@
 Money is in units of the largest value, so that a step is the same whatever the currency. P is expected revenue and R_i
 the regret of bidder i, R their sum.
 
-- A budget on R / P (paper, section 3): L = -P + gamma R, with gamma <- max(0, gamma + eta (ln(R / P) - ln R_max)) moved
-  first, at every iteration, and R_max falling to its final value on the way.
+- A budget on R / P (paper, section 3): gamma <- max(0, gamma + eta (ln(R / P) - ln R_max)) is moved first, at every
+  iteration, and R_max falls to its final value on the way. The loss is the paper's, L = -P + gamma R, or the relative
+  one, L = -ln P + gamma R / P, whose gradient is the same but for a factor near a solution (1 + gamma R / P on P, and
+  1 / P on all). Early in training they differ: where regret is high the paper's loss can drive revenue to zero, whence
+  no gradient leads back and R / P only grows; the relative loss pulls revenue up the harder the less there is.
 - The augmented Lagrangian of RegretNet (Duetting et al. 2019, Algorithm 1): L = -P + sum_i (lambda_i R_i +
   rho / 2 R_i^2), with lambda_i <- lambda_i + rho R_i moved after the primal step at every 100th of 400,000 iterations,
   and rho growing 40 times. It knows no budget; how much regret remains follows from rho.
@@ -73,18 +76,23 @@ class RegretBudget:
     def __init__(self, config: TrainConfig) -> None:
         self.config, self.bidders = config, [setting.bidders for setting in config.auctions]
         rule = LogRatioAscent(config.dual_rate, config.dual_floor)
-        self.multiplier = Multiplier(config.multiplier_start, rule, shape=(len(self.bidders),))
+        self.multiplier = Multiplier(1.0, rule, shape=(len(self.bidders),))
         self.budget = config.budget_start
 
     def loss(self, revenue: Tensor, regrets: Mapping[int, Tensor], setting: int, progress: float) -> Tensor:
-        """-P + gamma R, once gamma has answered this batch."""
+        """The loss, once gamma has answered this batch."""
         config = self.config
         self.budget = geometric(progress, config.budget_start, config.regret_budget, until=config.budget_until)
         regret = sum_of_regrets(regrets, self.bidders[setting])
         ratio = (regret / revenue).item() / (config.budget_margin * self.budget)
         measured = torch.tensor([ratio], dtype=self.multiplier.value.dtype)
+        relative = config.loss == "relative"
         return dual_first_lagrangian(
-            -revenue, self.multiplier, violation=regret[None], measured=measured, index=torch.tensor([setting])
+            -revenue.log() if relative else -revenue,
+            self.multiplier,
+            violation=(regret / revenue if relative else regret)[None],
+            measured=measured,
+            index=torch.tensor([setting]),
         )
 
     def figures(self, setting: int) -> dict[str, float]:
