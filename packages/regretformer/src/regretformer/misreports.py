@@ -15,11 +15,13 @@ What a search returns is a lower bound on the true regret, since it maximises ov
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from regretformer.auction import Mechanism, replace_report, utilities
+from regretformer.networks.network import AuctionNetwork
 
 __all__ = ["ascend", "best_of_menu", "frozen", "grid", "stratified"]
 
@@ -90,6 +92,12 @@ def ascend(
     Returns:
         Reports [B, m] and their utility for the bidder [B].
     """
+    if isinstance(mechanism, AuctionNetwork) and len(profiles) > (size := mechanism.profiles_at_once(profiles)):
+        parts = zip(profiles.split(size), reports.split(size), strict=True)
+        options: Any = {"steps": steps, "rate": rate, "decay": decay, "best_iterate": best_iterate}
+        found = [ascend(mechanism, part, bidder, start, low, high, **options) for part, start in parts]
+        best, best_utility = (torch.cat(side) for side in zip(*found, strict=True))
+        return best, best_utility
     width = high - low
     current = reports.detach()
     best, best_utility = current, torch.full_like(current[:, 0], -torch.inf)
