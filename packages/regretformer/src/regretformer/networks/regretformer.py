@@ -22,8 +22,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from regretformer.networks.block import Folded, Options, attention_block
-from regretformer.networks.exchangeable import Exchangeable, Positions, sell
-from regretformer.networks.masks import Presence
+from regretformer.networks.exchangeable import Exchangeable, Positions, entries_first, sell
+from regretformer.networks.masks import Presence, mean_over_bidders, mean_over_items
 from regretformer.networks.network import AuctionNetwork, Support
 
 __all__ = ["RegretFormer", "Shape", "published_shape"]
@@ -80,8 +80,7 @@ class RegretFormer(AuctionNetwork):
 
     def decide(self, bids: Tensor, mask: Presence | None = None) -> tuple[Tensor, Tensor]:
         """Allocation [B, n, m] and payment fractions [B, n] for bids [B, n, m]."""
-        s = torch.sigmoid(2 * self.positions(self.input_layer(self.seen(bids).unsqueeze(-1), mask)))
-        s = s.permute(1, 2, 0, 3).contiguous()
+        s = torch.sigmoid(2 * self.positions(self.input_layer(entries_first(self.seen(bids)), mask)))
         for block in self.blocks:
             s = block(s, mask)
         logits, fractions = self.head(s, mask)
@@ -148,15 +147,7 @@ class Head(nn.Module):
     def forward(self, s: Tensor, mask: Presence | None = None) -> tuple[Tensor, Tensor]:
         """Sigmoids [n, m, B, h] to the allocation logits [B, n, m] and the payment fractions [B, n]."""
         z = F.layer_norm(s, self.norm.normalized_shape, self.norm.weight, self.norm.bias, _EPS / 4)
-        bidders = self.bidder_vectors(mean_over(z, 1, None if mask is None else mask.items.t().unsqueeze(0)))
-        items = self.item_vectors(mean_over(z, 0, None if mask is None else mask.bidders.t().unsqueeze(1)))
-        logits = (bidders.unsqueeze(1) * items.unsqueeze(0)).sum(-1) / math.sqrt(s.shape[-1])
-        return logits.permute(2, 0, 1), torch.sigmoid(self.fractions(bidders)).squeeze(-1).t()
-
-
-def mean_over(z: Tensor, axis: int, present: Tensor | None) -> Tensor:
-    """Mean of [n, m, B, h] over an axis, of the entries that are there by `present` [n or 1, m or 1, B] if given."""
-    if present is None:
-        return z.mean(axis)
-    weights = present.to(z.dtype)
-    return (z * (weights / weights.sum(axis, keepdim=True)).unsqueeze(-1)).sum(axis)
+        bidders = self.bidder_vectors(mean_over_items(z, mask))
+        items = self.item_vectors(mean_over_bidders(z, mask))
+        logits = (bidders * items).sum(-1) / math.sqrt(s.shape[-1])
+        return logits.permute(2, 0, 1), torch.sigmoid(self.fractions(bidders))[:, 0, :, 0].t()
