@@ -65,7 +65,7 @@ def test_protocol_sees_less_than_there_is() -> None:
     assert published["regret_sum"] < strong["regret_sum"] <= honest["regret_sum"] + 1e-6
 
 
-@pytest.mark.parametrize("setting", ["1x1", "1x2"])
+@pytest.mark.parametrize("setting", ["1x1", "1x2", "1x2-unit"])
 def test_known_optimum_earns_its_revenue_without_regret(setting: str) -> None:
     optimum = known_optimum(setting)
     assert optimum is not None

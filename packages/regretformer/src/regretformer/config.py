@@ -22,7 +22,7 @@ class TrainConfig(RunConfig):
     preset: str = "fast"
     """The named set of defaults that everything else starts from: fast or smoke."""
     setting: str = "1x2"
-    """BIDDERSxITEMS, with values uniform on [0, 1]."""
+    """BIDDERSxITEMS, with values uniform on [0, 1]; BIDDERSxITEMS-unit for bidders who want one item each."""
     net: Literal["regretformer", "equivariantnet", "regretnet"] = "regretformer"
     """The network, in its published shape for the setting."""
     regret_budget: float = 1e-3

@@ -52,6 +52,7 @@ def build_network(config: TrainConfig, seed: int = 0) -> AuctionNetwork:
         seed=seed,
         support=None if is_unit else box,
         told_apart="none" if config.net == "regretnet" or auction.is_symmetric else "items",
+        demand=auction.demand,
     )
 
 

@@ -14,6 +14,7 @@ from torch.nn import functional as F
 from regretformer.networks.exchangeable import Exchangeable, Positions, entries_first, sell
 from regretformer.networks.masks import Presence, mean_over_bidders, mean_over_items
 from regretformer.networks.network import AuctionNetwork, Support
+from regretformer.setting import Demand
 
 __all__ = ["EquivariantNet", "published_layers"]
 
@@ -38,6 +39,7 @@ class EquivariantNet(AuctionNetwork):
         channels: width of the layers between.
         support: see `AuctionNetwork`.
         positions: how many bidders and how many items to tell apart; 0 treats them alike.
+        demand: see `AuctionNetwork`.
     """
 
     def __init__(
@@ -47,8 +49,9 @@ class EquivariantNet(AuctionNetwork):
         channels: int = _CHANNELS,
         support: Support | None = None,
         positions: tuple[int, int] = (0, 0),
+        demand: Demand = "additive",
     ) -> None:
-        super().__init__(support)
+        super().__init__(support, demand)
         self.input_layer = Exchangeable(1, channels)
         self.positions = Positions(channels, *positions)
         self.body_layers = nn.ModuleList(Exchangeable(channels, channels) for _ in range(layers - 2))
@@ -64,7 +67,7 @@ class EquivariantNet(AuctionNetwork):
         x = F.relu(self.positions(self.input_layer(entries_first(self.seen(bids)), mask)))
         for layer in self.body_layers:
             x = F.relu(layer(x, mask))
-        allocation = sell(self.allocation_layer(x, mask).squeeze(-1).permute(2, 0, 1), mask)
+        allocation = sell(self.allocation_layer(x, mask).squeeze(-1).permute(2, 0, 1), mask, self.demand)
         fractions = torch.sigmoid(self._payment_logits(x, mask))
         return allocation, fractions if mask is None else fractions * mask.bidders
 

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from regretformer.networks.masks import Presence, mean_over_bidders, mean_over_items
+from regretformer.setting import Demand
 
 __all__ = ["Exchangeable", "Positions", "entries_first", "sell", "sinusoids"]
 
@@ -106,12 +107,16 @@ def sinusoids(length: int, channels: int) -> Tensor:
     return torch.stack([angles.sin(), angles.cos()], dim=-1).flatten(1)
 
 
-def sell(logits: Tensor, mask: Presence | None = None) -> Tensor:
+def sell(logits: Tensor, mask: Presence | None = None, demand: Demand = "additive") -> Tensor:
     """Allocation from logits, both [B, n, m]: for each item a softmax over the bidders and "unsold".
 
     The logit of leaving an item unsold is minus the sum of its bidders' logits, as published; with one bidder the
-    allocation is then sigmoid(2 logit).
+    allocation is then sigmoid(2 logit). With unit demand, no more than the softmax over the items and "nothing" leaves
+    to each bidder, of the same logits.
     """
+    if demand == "unit":
+        turned = None if mask is None else Presence(mask.items, mask.bidders)
+        return torch.minimum(sell(logits, mask), sell(logits.transpose(1, 2), turned).transpose(1, 2))
     if mask is None:
         if logits.shape[1] == 1:
             return torch.sigmoid(2 * logits)

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from regretformer.auction import Outcome
 from regretformer.networks.masks import Presence
+from regretformer.setting import Demand
 
 __all__ = ["AuctionNetwork", "Context", "Normalisation", "Support", "tanh"]
 
@@ -57,10 +58,13 @@ class AuctionNetwork(nn.Module, abc.ABC):
 
     Args:
         support: normalise what the network sees of the bids by this box; None, as published, shows them as they are.
+        demand: with unit demand nobody receives more than one item in expectation, nor in any draw: a matrix whose rows
+            and columns sum to at most 1 is a lottery over matchings (Birkhoff and von Neumann).
     """
 
-    def __init__(self, support: Support | None = None) -> None:
+    def __init__(self, support: Support | None = None, demand: Demand = "additive") -> None:
         super().__init__()
+        self.demand = demand
         self.normalisation = None if support is None else Normalisation(*support)
 
     @abc.abstractmethod

@@ -25,6 +25,7 @@ from regretformer.networks.block import Folded, Options, attention_block
 from regretformer.networks.exchangeable import Exchangeable, Positions, entries_first, sell
 from regretformer.networks.masks import Presence, mean_over_bidders, mean_over_items
 from regretformer.networks.network import AuctionNetwork, Support
+from regretformer.setting import Demand
 
 __all__ = ["RegretFormer", "Shape", "published_shape"]
 
@@ -64,10 +65,18 @@ class RegretFormer(AuctionNetwork):
         shape: its sizes.
         support: see `AuctionNetwork`.
         positions: how many bidders and how many items to tell apart; 0 treats them alike.
+        demand: see `AuctionNetwork`.
     """
 
-    def __init__(self, shape: Shape, *, support: Support | None = None, positions: tuple[int, int] = (0, 0)) -> None:
-        super().__init__(support)
+    def __init__(
+        self,
+        shape: Shape,
+        *,
+        support: Support | None = None,
+        positions: tuple[int, int] = (0, 0),
+        demand: Demand = "additive",
+    ) -> None:
+        super().__init__(support, demand)
         self.shape = shape
         self.input_layer = Exchangeable(1, shape.channels)
         self.positions = Positions(shape.channels, *positions)
@@ -84,7 +93,7 @@ class RegretFormer(AuctionNetwork):
         for block in self.blocks:
             s = block(s, mask)
         logits, fractions = self.head(s, mask)
-        return sell(logits, mask), fractions if mask is None else fractions * mask.bidders
+        return sell(logits, mask, self.demand), fractions if mask is None else fractions * mask.bidders
 
 
 class Block(nn.Module):
