@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from regretformer.networks.mixing import mix, mix_backward
+from regretformer.networks.mixing import Projected, mix, mix_backward
 from regretformer.networks.network import Context
 
 __all__ = ["Folded", "Options", "attention_block"]
@@ -67,7 +67,7 @@ class Options(NamedTuple):
 
 def attention_block(s: Tensor, options: Options, weights: Folded) -> Tensor:
     """The block from s [n, m, B, h], which is (x + 1) / 2, to s' [n, m, B, h]."""
-    result: Tensor = _Block.apply(s, options, *weights)  # type: ignore[no-untyped-call]
+    result: Tensor = _Block.apply(s, options, *weights)
     return result
 
 
@@ -75,7 +75,7 @@ class _Block(torch.autograd.Function):
     """`attention_block`."""
 
     @staticmethod
-    def forward(ctx: Context, s: Tensor, options: Options, *folded: Tensor) -> Tensor:  # type: ignore[override]
+    def forward(ctx: Context, s: Tensor, options: Options, *folded: Tensor) -> Tensor:
         weights = Folded(*folded)
         x = s.flatten(0, 2)
         z, mean, scale = torch.native_layer_norm(x, [x.shape[1]], None, None, options.eps / 4)
@@ -98,8 +98,8 @@ class _Block(torch.autograd.Function):
         return result
 
     @staticmethod
-    @once_differentiable  # type: ignore[untyped-decorator]
-    def backward(ctx: Context, gradient: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
+    @once_differentiable
+    def backward(ctx: Context, gradient: Tensor) -> tuple[Tensor | None, ...]:
         s, z, mean, scale, t, result, *rest = ctx.saved_tensors
         weights, saved, asked = Folded(*rest[:8]), rest[8:], ctx.needs_input_grad[2:]
         x = s.flatten(0, 2)
@@ -139,6 +139,7 @@ def _sides(weights: Folded) -> tuple[tuple[Tensor, Tensor, Tensor], tuple[Tensor
     return weights[:3], weights[3:6]
 
 
-def _by_head(projected: Sequence[Tensor], s: Tensor, heads: int) -> list[Tensor]:
+def _by_head(projected: Sequence[Tensor], s: Tensor, heads: int) -> Projected:
     """Queries, keys and values [n * m * B, W] as [n, m, B, H, d]."""
-    return [part.view(*s.shape[:3], heads, -1) for part in projected]
+    queries, keys, values = (part.view(*s.shape[:3], heads, -1) for part in projected)
+    return queries, keys, values

@@ -7,22 +7,24 @@ beats matrix products of a few rows on a CPU; more by matrix products.
 """
 
 import math
-from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
-__all__ = ["mix", "mix_backward"]
+__all__ = ["Projected", "mix", "mix_backward"]
 
 _SHORT = 3  # the longest sequence that broadcasting multiplies faster
 _ATEN = torch.ops.aten
 
+Projected = tuple[Tensor, Tensor, Tensor]
+"""Queries (divided by the square root of d), keys and values, each [n, m, B, H, d]."""
 
-def mix(projected: Sequence[Tensor], axis: int, present: Tensor | None) -> tuple[Tensor, Tensor]:
+
+def mix(projected: Projected, axis: int, present: Tensor | None) -> tuple[Tensor, Tensor]:
     """Attention along an axis.
 
     Args:
-        projected: queries (divided by the square root of d), keys and values, each [n, m, B, H, d].
+        projected: queries, keys and values.
         axis: 0 for bidders, 1 for items.
         present: which of the axis' entries are there, bool [B, entries]; all if None.
 
@@ -35,9 +37,7 @@ def mix(projected: Sequence[Tensor], axis: int, present: Tensor | None) -> tuple
     return _mix_pair(*projected, axis) if length == 2 else _mix_short(*projected, axis)
 
 
-def mix_backward(
-    at_mixed: Tensor, projected: Sequence[Tensor], weights: Tensor, axis: int
-) -> tuple[Tensor, Tensor, Tensor]:
+def mix_backward(at_mixed: Tensor, projected: Projected, weights: Tensor, axis: int) -> tuple[Tensor, Tensor, Tensor]:
     """The gradients of queries, keys and values.
 
     Args:

@@ -120,19 +120,19 @@ class Context(Protocol):
 
 def tanh(x: Tensor) -> Tensor:
     """Hyperbolic tangent; on a CPU 2 sigmoid(2 x) - 1: three times as fast and equal to the last digits of 1."""
-    return _SigmoidTanh.apply(x) if x.device.type == "cpu" else torch.tanh(x)  # type: ignore[no-any-return, no-untyped-call]
+    return _SigmoidTanh.apply(x) if x.device.type == "cpu" else torch.tanh(x)
 
 
 class _SigmoidTanh(torch.autograd.Function):
     """`tanh`; its derivative 1 - tanh(x)^2 needs the result alone."""
 
     @staticmethod
-    def forward(ctx: Context, x: Tensor) -> Tensor:  # type: ignore[override]
+    def forward(ctx: Context, x: Tensor) -> Tensor:
         result = (2 * x).sigmoid_().mul_(2).sub_(1)
         ctx.save_for_backward(result)
         return result
 
     @staticmethod
-    def backward(ctx: Context, gradient: Tensor) -> Tensor:  # type: ignore[override]
+    def backward(ctx: Context, gradient: Tensor) -> Tensor:
         result: Tensor = torch.ops.aten.tanh_backward(gradient, *ctx.saved_tensors)
         return result
