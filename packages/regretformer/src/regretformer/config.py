@@ -12,7 +12,7 @@ from regretformer.setting import Setting, parse_settings
 
 __all__ = ["DEFAULT_PRESET", "PRESETS", "RECORDS", "Attack", "TrainConfig"]
 
-Attack = Literal["auto", "grid", "strong", "protocol"]
+Attack = Literal["auto", "grid", "item-grid", "strong", "protocol"]
 """How misreports are searched for; see `regretformer.evaluate`."""
 
 RECORDS = (".npy", ".csv", ".parquet")
@@ -48,7 +48,8 @@ class TrainConfig(RunConfig):
     preset: str = "fast"
     """The named set of defaults that everything else starts from: fast, gpu, paper or smoke."""
     setting: str = "1x2"
-    """BIDDERSxITEMS; 416x47; or a mixture FIRST..LAST of all settings between two, one of them per batch."""
+    """BIDDERSxITEMS; BIDDERSxITEMS-unit for bidders who want one item each; 416x47; or a mixture
+    FIRST..LAST of all settings between two, one of them per batch."""
     valuations: str = "uniform"
     """Uniform on the support; a distribution such as exponential(1), beta(2,2) or .75*uniform(0,3)+.25*uniform(3,8);
     a .npy, .csv or .parquet file of profiles, of which a part is held out; or package.module:function."""

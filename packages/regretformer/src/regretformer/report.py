@@ -1,6 +1,5 @@
 """What a run ends with: its evaluation, its pictures and its table."""
 
-import dataclasses
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +9,6 @@ from gt_core.errors import CheckpointError, InputError, RunError
 from rich.table import Table
 from torch import Tensor
 
-from regretformer.auction import Mechanism
 from regretformer.config import DEFAULT_PRESET, PRESETS, Attack, TrainConfig
 from regretformer.evaluate import EvaluationConfig, evaluate, resolve_attack
 from regretformer.export import takes_any_size
@@ -25,14 +23,12 @@ from regretformer.valuations import Valuations
 __all__ = [
     "default_evaluation",
     "draw_run",
-    "evaluate_beside_protocol",
     "evaluate_run",
     "load_config",
     "load_network",
     "result_table",
 ]
 
-_PROTOCOL_VALUATIONS = 1000
 _END_OF_TRAINING = 0.05
 
 
@@ -67,6 +63,7 @@ def load_network(directory: Path) -> AuctionNetwork:
         seed=0,
         support=(state["normalisation.low"], state["normalisation.high"]) if "normalisation.low" in state else None,
         told_apart=_told_apart(state),
+        demand=config.auction.demand,
     )
     try:
         network.load_state_dict(state)
@@ -144,28 +141,12 @@ def _evaluate_setting(
     network: AuctionNetwork, config: TrainConfig, setting: Setting, evaluation: EvaluationConfig, device: str
 ) -> dict[str, Any]:
     valuations, optimum = load_valuations(config, setting, "held-out", device), _known_optimum(config, setting)
-    figures = evaluate_beside_protocol(network, valuations, evaluation)
+    figures = evaluate(network, valuations, evaluation)
     return {
         **figures,
         "regret_budget": config.regret_budget,
         "regret_over_budget": figures["regret_sum_over_revenue"] / config.regret_budget,
         "optimal_revenue": None if optimum is None else optimum.revenue,
-    }
-
-
-def evaluate_beside_protocol(
-    mechanism: Mechanism, valuations: Valuations, evaluation: EvaluationConfig
-) -> dict[str, Any]:
-    """The figures of `evaluate`, and what the published protocol sees of the regret beside them."""
-    as_published = dataclasses.replace(
-        evaluation, attack="protocol", valuations=min(evaluation.valuations, _PROTOCOL_VALUATIONS)
-    )
-    protocol = evaluate(mechanism, valuations, as_published)
-    return {
-        **evaluate(mechanism, valuations, evaluation),
-        "protocol_regret_mean": protocol["regret_mean"],
-        "protocol_regret_sum_over_revenue": protocol["regret_sum_over_revenue"],
-        "protocol_n_valuations": protocol["n_valuations"],
     }
 
 
@@ -249,10 +230,14 @@ def _setting_table(result: dict[str, Any], title: str) -> Table:
     if (in_training := result.get("training_ratio")) is not None:
         table.add_row("… in training", f"{in_training:.3f}", "", "last 5 % of iterations, own search")
     table.add_row("largest regret", f"{result['regret_max']:.6f}", "", "one bidder, one profile")
-    table.add_row(
-        "regret / revenue",
-        f"{result['protocol_regret_sum_over_revenue']:.6f}",
-        "",
-        f"{result['protocol_n_valuations']:,} profiles, protocol",
-    )
+    if result["attack"] != "protocol":
+        low, high = result["protocol_regret_sum_over_revenue_ci"]
+        table.add_row(
+            "regret / revenue",
+            f"{result['protocol_regret_sum_over_revenue']:.6f}",
+            f"{low:.6f} to {high:.6f}",
+            f"{result['protocol_n_valuations']:,} profiles, protocol",
+        )
+    low, high = result["score_ci"]
+    table.add_row("score", f"{result['score']:.4f}", f"{low:.4f} to {high:.4f}", "(√revenue - √regret)²")
     return table

@@ -54,6 +54,7 @@ def build_network(config: TrainConfig, valuations: Valuations, seed: int = 0) ->
         seed=seed,
         support=_support(valuations),
         told_apart=_unlike(valuations) if told_apart == "auto" else told_apart,
+        demand=size.demand,
     )
 
 
