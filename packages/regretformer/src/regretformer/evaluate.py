@@ -126,8 +126,8 @@ def measure_regret(
 
     def search(part: Tensor, bidder: int) -> Tensor:
         if config.attack == "protocol":
-            return protocol_utility(mechanism, valuations, part, bidder, generator)
-        return strong_utility(mechanism, valuations, part, bidder, config.starts, config.steps, generator)
+            return protocol_misreports(mechanism, valuations, part, bidder, generator)[1]
+        return strong_misreports(mechanism, valuations, part, bidder, config.starts, config.steps, generator)[1]
 
     with torch.no_grad():
         truthful = utilities(profiles, mechanism(profiles))
@@ -148,7 +148,7 @@ def grid_regret(mechanism: Mechanism, valuations: Valuations, profiles: Tensor, 
     return (best.unsqueeze(-1) - truthful).clamp_min(0)
 
 
-def strong_utility(
+def strong_misreports(
     mechanism: Mechanism,
     valuations: Valuations,
     profiles: Tensor,
@@ -156,28 +156,26 @@ def strong_utility(
     starts: int,
     steps: int,
     generator: torch.Generator,
-) -> Tensor:
-    """The largest utility over ascents from the truth, shaded, lowest, middling and random reports, [B]."""
+) -> tuple[Tensor, Tensor]:
+    """The best of ascents from the truth, shaded, lowest, middling and random reports: [B, m], and utility [B]."""
     own, low, high = profiles[:, bidder], valuations.low[bidder], valuations.high[bidder]
     fixed = [own, low + 0.8 * (own - low), low.expand_as(own), ((low + high) / 2).expand_as(own)][:starts]
     drawn = [random_reports(valuations, len(own), bidder, generator) for _ in range(starts - len(fixed))]
-    best = torch.full_like(own[:, 0], -torch.inf)
+    reports, best = own, torch.full_like(own[:, 0], -torch.inf)
     for start in (*fixed, *drawn):
-        _, utility = ascend(mechanism, profiles, bidder, start, low, high, steps=steps, rate=0.05)
+        found, utility = ascend(mechanism, profiles, bidder, start, low, high, steps=steps, rate=0.05)
+        reports = torch.where((utility > best).unsqueeze(-1), found, reports)
         best = torch.maximum(best, utility)
-    return best
+    return reports, best
 
 
-def protocol_utility(
+def protocol_misreports(
     mechanism: Mechanism, valuations: Valuations, profiles: Tensor, bidder: int, generator: torch.Generator
-) -> Tensor:
-    """The utility that the published validation finds, [B]."""
+) -> tuple[Tensor, Tensor]:
+    """What the published validation finds: reports [B, m] and utility [B]."""
     start = random_reports(valuations, len(profiles), bidder, generator)
     low, high = valuations.low[bidder], valuations.high[bidder]
-    _, utility = ascend(
-        mechanism, profiles, bidder, start, low, high, steps=1000, rate=0.1, decay=False, best_iterate=False
-    )
-    return utility
+    return ascend(mechanism, profiles, bidder, start, low, high, steps=1000, rate=0.1, decay=False, best_iterate=False)
 
 
 def random_reports(valuations: Valuations, count: int, bidder: int, generator: torch.Generator) -> Tensor:

@@ -7,23 +7,37 @@ from typing import Any
 from gt_core.checkpoint import load_checkpoint
 from gt_core.config import read_config
 from gt_core.errors import CheckpointError, RunError
+from gt_core.seeding import Streams
 from rich.table import Table
 
+from regretformer.auction import Mechanism
 from regretformer.config import DEFAULT_PRESET, PRESETS, Attack, TrainConfig
+from regretformer.distillation_config import DistillConfig
 from regretformer.evaluate import EvaluationConfig, evaluate, resolve_attack
+from regretformer.maps import plot_allocation, plot_regret, survey
 from regretformer.networks.network import AuctionNetwork
+from regretformer.official import convert_official
 from regretformer.oracles import known_optimum
-from regretformer.plots import plot_allocation, plot_learning_curve, plot_multiplier, read_metrics
+from regretformer.plots import plot_divergence, plot_learning_curve, plot_multiplier, read_metrics
 from regretformer.train import build_network
-from regretformer.valuations import UniformValuations
+from regretformer.valuations import UniformValuations, Valuations
 
-__all__ = ["default_evaluation", "draw_run", "evaluate_run", "load_config", "load_network", "result_table"]
+__all__ = [
+    "default_evaluation",
+    "draw_mechanism",
+    "draw_run",
+    "evaluate_beside_protocol",
+    "evaluate_run",
+    "load_config",
+    "load_network",
+    "result_table",
+]
 
 _PROTOCOL_VALUATIONS = 1000
 
 
 def load_config(directory: Path) -> TrainConfig:
-    """The config of the run in `directory`.
+    """The config of the run in `directory`; of a distillation, the student's.
 
     Raises:
         RunError: if it holds no run.
@@ -31,11 +45,13 @@ def load_config(directory: Path) -> TrainConfig:
     file = directory / "config.json"
     if not file.is_file():
         raise RunError(f"{directory} holds no run: there is no {file}")
+    if '"teacher":' in file.read_text():
+        return read_config(DistillConfig(), file).student
     return read_config(PRESETS[DEFAULT_PRESET], file)
 
 
 def load_network(directory: Path) -> AuctionNetwork:
-    """The trained network of the finished run in `directory`.
+    """The trained network of the finished run in `directory`, or the published one that was imported there.
 
     Raises:
         RunError: if the run is not finished.
@@ -45,9 +61,13 @@ def load_network(directory: Path) -> AuctionNetwork:
     model = directory / "model"
     if not model.is_dir():
         raise RunError(f"{directory} holds no trained model yet; finish it with regretformer-train --resume")
+    state = load_checkpoint(model)
+    if "official" in state:
+        size = config.auction.bidders, config.auction.items
+        return convert_official(state["official"], size, heads=state["heads"]).float()
     network = build_network(config)
     try:
-        network.load_state_dict(load_checkpoint(model))
+        network.load_state_dict(state)
     except RuntimeError as error:
         raise CheckpointError(f"{model} is no {config.net} for {config.setting}: {error}") from error
     return network
@@ -72,11 +92,7 @@ def evaluate_run(directory: Path, evaluation: EvaluationConfig) -> dict[str, Any
     config = load_config(directory)
     network, valuations = load_network(directory), UniformValuations(config.auction)
     optimum = known_optimum(config.setting)
-    figures = evaluate(network, valuations, evaluation)
-    as_published = dataclasses.replace(
-        evaluation, attack="protocol", valuations=min(evaluation.valuations, _PROTOCOL_VALUATIONS)
-    )
-    protocol = evaluate(network, valuations, as_published)
+    figures = evaluate_beside_protocol(network, valuations, evaluation)
     return {
         "setting": config.setting,
         "net": config.net,
@@ -84,22 +100,54 @@ def evaluate_run(directory: Path, evaluation: EvaluationConfig) -> dict[str, Any
         **figures,
         "regret_budget": config.regret_budget,
         "regret_over_budget": figures["regret_sum_over_revenue"] / config.regret_budget,
-        "protocol_regret_mean": protocol["regret_mean"],
-        "protocol_regret_sum_over_revenue": protocol["regret_sum_over_revenue"],
-        "protocol_n_valuations": protocol["n_valuations"],
         "optimal_revenue": None if optimum is None else optimum.revenue,
     }
 
 
-def draw_run(directory: Path) -> None:
-    """Write the pictures of the run in `directory` to its `plots/`."""
-    config, plots = load_config(directory), directory / "plots"
-    optimum, metrics = known_optimum(config.setting), read_metrics(directory)
-    plot_learning_curve(plots / "learning_curve.png", metrics, optimum)
+def evaluate_beside_protocol(
+    mechanism: Mechanism, valuations: Valuations, evaluation: EvaluationConfig
+) -> dict[str, Any]:
+    """The figures of `evaluate`, and what the published protocol sees of the regret beside them."""
+    as_published = dataclasses.replace(
+        evaluation, attack="protocol", valuations=min(evaluation.valuations, _PROTOCOL_VALUATIONS)
+    )
+    protocol = evaluate(mechanism, valuations, as_published)
+    return {
+        **evaluate(mechanism, valuations, evaluation),
+        "protocol_regret_mean": protocol["regret_mean"],
+        "protocol_regret_sum_over_revenue": protocol["regret_sum_over_revenue"],
+        "protocol_n_valuations": protocol["n_valuations"],
+    }
+
+
+def draw_run(directory: Path, plots: Path | None = None) -> list[Path]:
+    """Write the pictures of the run in `directory` to a folder, by default its `plots/`; the files written."""
+    config, plots = load_config(directory), plots or directory / "plots"
+    title = f"{config.net}, {config.setting}"
+    learning = _draw_learning(directory, plots, config) if (directory / "metrics.jsonl").is_file() else []
+    return learning + draw_mechanism(load_network(directory), UniformValuations(config.auction), plots, title)
+
+
+def _draw_learning(directory: Path, plots: Path, config: TrainConfig) -> list[Path]:
+    metrics = read_metrics(directory)
+    if "train/divergence" in metrics:
+        plot_divergence(plots / "learning_curve.png", metrics)
+        return [plots / "learning_curve.png"]
+    plot_learning_curve(plots / "learning_curve.png", metrics, known_optimum(config.setting))
     plot_multiplier(plots / "multiplier.png", metrics)
-    if (config.auction.bidders, config.auction.items) == (1, 2):
-        network, valuations = load_network(directory), UniformValuations(config.auction)
-        plot_allocation(plots / "allocation.png", network, valuations, optimum, f"{config.net}, {config.setting}")
+    return [plots / "learning_curve.png", plots / "multiplier.png"]
+
+
+def draw_mechanism(mechanism: Mechanism, valuations: Valuations, folder: Path, title: str) -> list[Path]:
+    """Write the maps of a mechanism to a folder; the files written, none where there is only one item."""
+    setting = valuations.setting
+    if setting.items < 2:
+        return []
+    maps = survey(mechanism, valuations, Streams(0).torch("maps"))
+    optimum = known_optimum(setting.name) if (setting.bidders, setting.items) == (1, 2) else None
+    plot_allocation(folder / "allocation.png", maps, optimum, title)
+    plot_regret(folder / "regret.png", maps, optimum, title)
+    return [folder / "allocation.png", folder / "regret.png"]
 
 
 def result_table(result: dict[str, Any]) -> Table:
