@@ -51,7 +51,7 @@ def test_cross_misreports_is_exact(setting: str, attack: str) -> None:
 def test_cross_misreports_do_not_depend_on_the_order(attack: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """The rows and columns of any permutation are those of the table, to the last bit."""
     if attack == "protocol":  # a thousand steps that change nothing here
-        monkeypatch.setattr("regretformer.evaluate.ascend", lambda *args, steps, **rest: _few(*args, **rest))
+        monkeypatch.setattr("regretformer.attacks.ascend", lambda *args, steps, **rest: _few(*args, **rest))
     named = [NamedMechanism(net, build(net, 2, 2, seed=3)) for net in ("regretnet", "equivariantnet")]  # type: ignore[arg-type]
     named.append(open_mechanisms(["vcg"], "2x2")[0][0])
     config = EvaluationConfig(attack, 16, 16, starts=4, steps=6)  # type: ignore[arg-type]

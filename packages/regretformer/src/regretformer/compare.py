@@ -1,26 +1,19 @@
 """Mechanisms side by side: what each earns, and what its bidders gain by lying, under one and the same attack.
 
 Revenue that is bought with regret is no better revenue, so figures are comparable only where regret was searched for
-equally hard, on the same valuations. Mechanisms of different regret are ranked by the score
-
-    (sqrt(revenue) - sqrt(sum of regret))^2
-
-of Rahme, Jelassi and Weinberg (2021, Auction learning as a two-player game): a mechanism can be turned into one that is
-nearly truthful by giving part of its revenue back to its bidders, and the score is what remains.
+equally hard, on the same valuations. Mechanisms of different regret are ranked by the score of `regretformer.evaluate`.
 """
 
-import math
 from collections.abc import Iterable, Sequence
 from typing import Any
 
 from regretformer.config import Attack
-from regretformer.evaluate import EvaluationConfig, resolve_attack
+from regretformer.evaluate import EvaluationConfig, evaluate, resolve_attack
 from regretformer.mechanisms import NamedMechanism
-from regretformer.report import evaluate_beside_protocol
 from regretformer.setting import Setting
 from regretformer.valuations import Valuations
 
-__all__ = ["compare", "comparison_table", "equal_evaluation", "markdown", "score"]
+__all__ = ["compare", "comparison_table", "equal_evaluation", "markdown"]
 
 _HEADER = ("mechanism", "revenue", "honest regret / revenue", "largest regret", "published protocol sees", "score")
 
@@ -51,29 +44,22 @@ def compare(
 ) -> list[dict[str, Any]]:
     """The figures of each mechanism as one flat object, best score first.
 
-    Besides the figures of `evaluate` there are `mechanism`, its name; `net`, `preset` and `regret_budget`, which are
-    null for known auctions; `score`; and what the published protocol sees.
+    Besides the figures of `evaluate` there are `mechanism`, its name, and `net`, `preset` and `regret_budget`, which
+    are null for known auctions.
     """
     rows = [_row(one, valuations, evaluation) for one in mechanisms]
     return sorted(rows, key=lambda row: -row["score"])
 
 
 def _row(one: NamedMechanism, valuations: Valuations, evaluation: EvaluationConfig) -> dict[str, Any]:
-    figures = evaluate_beside_protocol(one.mechanism, valuations, evaluation)
     return {
         "mechanism": one.name,
         "setting": valuations.setting.name,
         "net": one.config and one.config.net,
         "preset": one.config and one.config.preset,
         "regret_budget": one.config and one.config.regret_budget,
-        **figures,
-        "score": score(figures["revenue"], figures["regret_sum"]),
+        **evaluate(one.mechanism, valuations, evaluation),
     }
-
-
-def score(revenue: float, regret_sum: float) -> float:
-    """(sqrt(revenue) - sqrt(regret))^2, or 0 where regret is no less than revenue."""
-    return max(0.0, math.sqrt(max(0.0, revenue)) - math.sqrt(regret_sum)) ** 2
 
 
 def markdown(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:

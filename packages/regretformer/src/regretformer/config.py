@@ -11,7 +11,7 @@ from regretformer.setting import Setting, parse_setting
 
 __all__ = ["DEFAULT_PRESET", "PRESETS", "Attack", "TrainConfig"]
 
-Attack = Literal["auto", "grid", "strong", "protocol"]
+Attack = Literal["auto", "grid", "item-grid", "strong", "protocol"]
 """How misreports are searched for; see `regretformer.evaluate`."""
 
 

@@ -23,15 +23,13 @@ from torch import Tensor
 
 from regretformer.auction import Mechanism, replace_report, utilities
 from regretformer.compare import markdown
-from regretformer.evaluate import EvaluationConfig, measure_revenue, protocol_misreports, strong_misreports
+from regretformer.evaluate import EvaluationConfig, find_misreports, measure_revenue, require_searchable
 from regretformer.mechanisms import NamedMechanism
-from regretformer.misreports import best_of_menu, frozen, grid
+from regretformer.misreports import frozen
 from regretformer.valuations import Valuations
 
 __all__ = ["cross_misreports", "cross_regret", "cross_table", "optimal_misreports"]
 
-_ASCENT_CHUNK = 512
-_MENU_CHUNK = 256
 _FORWARD_CHUNK = 8192
 _LEAST_GAIN = 1e-6  # as a share of the largest possible value; a smaller one is rounding
 _LEAST_REVENUE = 1e-30
@@ -45,7 +43,11 @@ def cross_misreports(
     Returns:
         `mechanisms`, their names; `revenue` of each; and, with one row per source and one column per target,
         `regret_sum`, `regret_sum_ci` (95 %) and `regret_sum_over_revenue`; `setting`, `attack`, `n_valuations`.
+
+    Raises:
+        InputError: if the grid is too large to search.
     """
+    require_searchable(evaluation, valuations.setting)
     profiles = valuations.profiles(evaluation.valuations, Streams(evaluation.seed).torch("evaluation/profiles"))
     revenue = [
         measure_revenue(one.mechanism, valuations, evaluation.revenue_valuations, Streams(evaluation.seed))[0]
@@ -105,35 +107,11 @@ def optimal_misreports(
 
     Starts depend on `evaluation.seed` alone.
     """
-    generator = Streams(evaluation.seed).torch(f"evaluation/{evaluation.attack}")
-
-    def search(part: Tensor, bidder: int) -> Tensor:
-        if evaluation.attack == "protocol":
-            return protocol_misreports(source, valuations, part, bidder, generator)[0]
-        starts, steps = evaluation.starts, evaluation.steps
-        return strong_misreports(source, valuations, part, bidder, starts, steps, generator)[0]
-
     with frozen(source):
-        if evaluation.attack == "grid":
-            misreports = grid_misreports(source, valuations, profiles, evaluation.grid_resolution)
-        else:
-            parts = profiles.split(_ASCENT_CHUNK)
-            found = [torch.cat([search(part, bidder) for part in parts]) for bidder in range(profiles.shape[1])]
-            misreports = torch.stack(found, dim=1)
-        gain = cross_regret(source, profiles, misreports)
+        misreports, _ = find_misreports(source, valuations, profiles, evaluation, Streams(evaluation.seed))
+    gain = cross_regret(source, profiles, misreports)
     lies = gain > _LEAST_GAIN * valuations.high.sum(-1)
     return torch.where(lies.unsqueeze(-1), misreports, profiles)
-
-
-@torch.no_grad()
-def grid_misreports(mechanism: Mechanism, valuations: Valuations, profiles: Tensor, resolution: int) -> Tensor:
-    """The best report of a single bidder among those on a grid, [B, 1, m]."""
-    reports = valuations.scale(grid(resolution, profiles.shape[-1]).to(profiles), 0)
-    outcomes = [mechanism(part.unsqueeze(1)) for part in reports.split(_FORWARD_CHUNK)]
-    allocation = torch.cat([outcome.allocation[:, 0] for outcome in outcomes])
-    payments = torch.cat([outcome.payments[:, 0] for outcome in outcomes])
-    index = [best_of_menu(part[:, 0], allocation, payments)[1] for part in profiles.split(_MENU_CHUNK)]
-    return reports[torch.cat(index)].unsqueeze(1)
 
 
 def cross_table(table: dict[str, Any]) -> str:

@@ -24,10 +24,10 @@ from gt_core.schedules import cosine
 from gt_core.seeding import Streams, derive_seed
 from torch import Tensor
 
+from regretformer.attacks import random_reports
 from regretformer.auction import Mechanism, Outcome, replace_report
 from regretformer.cross_misreports import cross_misreports
 from regretformer.distillation_config import DistillConfig
-from regretformer.evaluate import random_reports
 from regretformer.mechanisms import NamedMechanism, open_mechanisms
 from regretformer.misreports import ascend, frozen
 from regretformer.networks.network import AuctionNetwork

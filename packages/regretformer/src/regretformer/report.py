@@ -1,6 +1,5 @@
 """What a run ends with: its evaluation, its pictures and its table."""
 
-import dataclasses
 from pathlib import Path
 from typing import Any
 
@@ -26,14 +25,11 @@ __all__ = [
     "default_evaluation",
     "draw_mechanism",
     "draw_run",
-    "evaluate_beside_protocol",
     "evaluate_run",
     "load_config",
     "load_network",
     "result_table",
 ]
-
-_PROTOCOL_VALUATIONS = 1000
 
 
 def load_config(directory: Path) -> TrainConfig:
@@ -92,7 +88,7 @@ def evaluate_run(directory: Path, evaluation: EvaluationConfig) -> dict[str, Any
     config = load_config(directory)
     network, valuations = load_network(directory), UniformValuations(config.auction)
     optimum = known_optimum(config.setting)
-    figures = evaluate_beside_protocol(network, valuations, evaluation)
+    figures = evaluate(network, valuations, evaluation)
     return {
         "setting": config.setting,
         "net": config.net,
@@ -101,22 +97,6 @@ def evaluate_run(directory: Path, evaluation: EvaluationConfig) -> dict[str, Any
         "regret_budget": config.regret_budget,
         "regret_over_budget": figures["regret_sum_over_revenue"] / config.regret_budget,
         "optimal_revenue": None if optimum is None else optimum.revenue,
-    }
-
-
-def evaluate_beside_protocol(
-    mechanism: Mechanism, valuations: Valuations, evaluation: EvaluationConfig
-) -> dict[str, Any]:
-    """The figures of `evaluate`, and what the published protocol sees of the regret beside them."""
-    as_published = dataclasses.replace(
-        evaluation, attack="protocol", valuations=min(evaluation.valuations, _PROTOCOL_VALUATIONS)
-    )
-    protocol = evaluate(mechanism, valuations, as_published)
-    return {
-        **evaluate(mechanism, valuations, evaluation),
-        "protocol_regret_mean": protocol["regret_mean"],
-        "protocol_regret_sum_over_revenue": protocol["regret_sum_over_revenue"],
-        "protocol_n_valuations": protocol["n_valuations"],
     }
 
 
@@ -171,10 +151,14 @@ def result_table(result: dict[str, Any]) -> Table:
     )
     table.add_row("… / budget", f"{result['regret_over_budget']:.3f}", "", f"budget {result['regret_budget']:g}")
     table.add_row("largest regret", f"{result['regret_max']:.6f}", "", "one bidder, one profile")
-    table.add_row(
-        "regret / revenue",
-        f"{result['protocol_regret_sum_over_revenue']:.6f}",
-        "",
-        f"{result['protocol_n_valuations']:,} profiles, protocol",
-    )
+    if result["attack"] != "protocol":
+        low, high = result["protocol_regret_sum_over_revenue_ci"]
+        table.add_row(
+            "regret / revenue",
+            f"{result['protocol_regret_sum_over_revenue']:.6f}",
+            f"{low:.6f} to {high:.6f}",
+            f"{result['protocol_n_valuations']:,} profiles, protocol",
+        )
+    low, high = result["score_ci"]
+    table.add_row("score", f"{result['score']:.4f}", f"{low:.4f} to {high:.4f}", "(√revenue - √regret)²")
     return table

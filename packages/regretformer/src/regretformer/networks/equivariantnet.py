@@ -55,6 +55,10 @@ class EquivariantNet(AuctionNetwork):
         self.allocation_layer = Exchangeable(channels, 1)
         self.payment_layer = Exchangeable(channels, 1)
 
+    def numbers_per_profile(self, bidders: int, items: int) -> int:
+        """See `AuctionNetwork`."""
+        return 4 * bidders * items * self.input_layer.own.out_features
+
     def decide(self, bids: Tensor, mask: Presence | None = None) -> tuple[Tensor, Tensor]:
         """Allocation [B, n, m] and payment fractions [B, n] for bids [B, n, m]."""
         x = F.relu(self.positions(self.input_layer(self.seen(bids).unsqueeze(-1), mask)))

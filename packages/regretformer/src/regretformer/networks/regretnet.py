@@ -44,10 +44,14 @@ class RegretNet(AuctionNetwork):
         self, bidders: int, items: int, layers: int, *, width: int = _WIDTH, support: Support | None = None
     ) -> None:
         super().__init__(support)
-        self.bidders, self.items = bidders, items
+        self.bidders, self.items, self.width = bidders, items, width
         between = [width] * (layers - 1)
         self.allocation_layers = perceptron([bidders * items, *between, (bidders + 1) * items])
         self.payment_layers = perceptron([bidders * items, *between, bidders])
+
+    def numbers_per_profile(self, bidders: int, items: int) -> int:  # noqa: ARG002 (it has one size)
+        """See `AuctionNetwork`."""
+        return 2 * self.width
 
     def decide(self, bids: Tensor, mask: Presence | None = None) -> tuple[Tensor, Tensor]:
         """Allocation [B, n, m] and payment fractions [B, n].
