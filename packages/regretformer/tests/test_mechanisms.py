@@ -15,7 +15,6 @@ from regretformer.frontier import plot_frontier
 from regretformer.mechanisms import draw_named, import_official, open_learnt, open_mechanisms
 from regretformer.networks.build import build
 from regretformer.networks.network import AuctionNetwork
-from regretformer.train import build_network
 
 
 def learnt(folder: Path, setting: str, net: str = "regretnet") -> str:
@@ -23,7 +22,8 @@ def learnt(folder: Path, setting: str, net: str = "regretnet") -> str:
     config = dataclasses.replace(PRESETS["smoke"], setting=setting, net=net)
     folder.mkdir(parents=True)
     write_json(folder / "config.json", to_dict(config))
-    save_checkpoint(folder / "model", build_network(config).state_dict())
+    n, m = config.auction.bidders, config.auction.items
+    save_checkpoint(folder / "model", build(config.net, n, m, seed=0).state_dict())
     return str(folder)
 
 
@@ -60,8 +60,8 @@ def test_directories_of_one_name_are_told_apart(tmp_path: Path) -> None:
         (("vcg", "optimum", "vcg"), "1x2", "vcg is given twice"),
         (("vgc",), "1x2", "vgc holds no run"),
         (("optimum",), "2x2", "nobody knows the optimal auction for 2x2"),
-        (("straight-jacket",), "2x2", "for one bidder with values in \\[0, 1\\], not for 2x2"),
-        (("straight-jacket",), "416x47", "for one bidder with values in \\[0, 1\\], not for 416x47"),
+        (("straight-jacket",), "2x2", "for one bidder with uniform values in \\[0, 1\\], not for 2x2"),
+        (("straight-jacket",), "416x47", "for one bidder with uniform values in \\[0, 1\\], not for 416x47"),
         (("straight-jacket",), "1x7", "for 1 to 6 items, got 7"),
         (("vcg",), "2y2", "got '2y2'"),
         (("run", "other"), "", "run is for 1x2 and other is for 2x2"),

@@ -26,15 +26,17 @@ def train() -> None:
     from gt_core.run import Run, read_result
 
     from regretformer.report import default_evaluation, draw_run, evaluate_run, result_table
+    from regretformer.train import Trainer
     from regretformer.train import train as learn
 
     prepare(config.device, config.threads)
     shown = {"revenue": "train/revenue", "regret/revenue": "train/regret_over_revenue", "multiplier": "dual/multiplier"}
+    trainer = Trainer(config)  # refuses what cannot work before there is a directory
     run = Run(config, resume=resume, packages=("regretformer",), shown=shown)
     if run.result is None:
-        learn(run, config)
+        learn(run, trainer)
         draw_run(run.directory)
-        run.finish(evaluate_run(run.directory, default_evaluation(config)))
+        run.finish(evaluate_run(run.directory, default_evaluation(config), device=config.device))
     result = read_result(run.directory)
     Console().print(result_table(result), f"{run.directory}: result.json, plots/", sep="\n", highlight=False)
 
@@ -45,12 +47,16 @@ class EvaluateOptions:
 
     run: Annotated[Path, tyro.conf.Positional]
     """Directory of a finished run."""
+    setting: str | None = None
+    """Another setting than the run's, or a mixture FIRST..LAST, for a network that takes any size."""
     attack: Attack = "auto"
     """Search for misreports; auto is the strongest that is feasible."""
     valuations: int | None = None
     """Fresh profiles on which regret is measured; by default 10,000 by grid and 1,000 by ascent."""
     seed: int = 0
     """Of valuations and misreports."""
+    device: str = "cpu"
+    """Where to evaluate: cpu, cuda or cuda:N."""
     threads: int = 1
     """CPU threads."""
     json: bool = False
@@ -65,11 +71,11 @@ def evaluate() -> None:
 
     from regretformer.report import default_evaluation, evaluate_run, load_config, result_table
 
-    prepare("cpu", options.threads)
-    evaluation = default_evaluation(load_config(options.run), options.attack, options.seed)
+    prepare(options.device, options.threads)
+    evaluation = default_evaluation(load_config(options.run), options.attack, options.seed, options.setting)
     if options.valuations is not None:
         evaluation = dataclasses.replace(evaluation, valuations=options.valuations)
-    figures = evaluate_run(options.run, evaluation)
+    figures = evaluate_run(options.run, evaluation, options.setting, options.device)
     if options.json:
         sys.stdout.write(json.dumps(figures) + "\n")
     else:

@@ -27,11 +27,12 @@ from torch import Tensor
 from regretformer.attacks import random_reports
 from regretformer.auction import Mechanism, Outcome, replace_report
 from regretformer.cross_misreports import cross_misreports
-from regretformer.distillation_config import DistillConfig
+from regretformer.distillation_config import MARKET, DistillConfig
 from regretformer.mechanisms import NamedMechanism, open_mechanisms
 from regretformer.misreports import ascend, frozen
 from regretformer.networks.network import AuctionNetwork
 from regretformer.report import default_evaluation, load_network
+from regretformer.sources import load_valuations
 from regretformer.train import build_network
 from regretformer.valuations import Valuations
 
@@ -41,21 +42,22 @@ _EPS = 1e-5
 
 
 def resolve_teacher(config: DistillConfig) -> DistillConfig:
-    """The config with the teacher's setting filled in.
+    """The config with the teacher's setting and valuations filled in.
 
     Raises:
         InputError: if there is no such teacher, or none for the setting.
     """
     if not config.teacher:
         raise InputError("no teacher is given; name the directory of a run, or a known auction and its --setting")
-    _, valuations = open_mechanisms([config.teacher], config.setting)
-    return dataclasses.replace(config, setting=valuations.setting.name)
+    (teacher,), valuations = open_mechanisms([config.teacher], config.setting)
+    market = {name: getattr(teacher.config, name) for name in MARKET} if teacher.config else {}
+    return dataclasses.replace(config, setting=valuations.setting.name, **market)
 
 
 def distil(run: Run, config: DistillConfig) -> AuctionNetwork:
     """Teach to the end, from the run's newest checkpoint if it has one, and return the student."""
-    (teacher,), valuations = open_mechanisms([config.teacher], config.setting)
-    distiller = Distiller(config, teacher.mechanism, valuations)
+    (teacher,), _ = open_mechanisms([config.teacher], config.setting)
+    distiller = Distiller(config, teacher.mechanism, load_valuations(config.student, device=config.device))
     learn(run, distiller, config.iterations)
     run.keep_model(distiller.student.state_dict())
     return distiller.student
@@ -74,7 +76,8 @@ class Distiller:
         self.config, self.teacher, self.valuations = config, teacher, valuations
         self.step = 0
         self.streams = Streams(config.seed, config.device)
-        self.student = build_network(config.student, derive_seed(config.seed, "initialisation")).to(config.device)
+        seed = derive_seed(config.seed, "initialisation")
+        self.student = build_network(config.student, valuations, seed).to(config.device)
         self.optimiser = torch.optim.Adam(self.student.parameters(), lr=config.learning_rate)
 
     def iterate(self) -> dict[str, float]:

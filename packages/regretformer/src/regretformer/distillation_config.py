@@ -10,7 +10,11 @@ from gt_core.errors import InputError
 
 from regretformer.config import TrainConfig
 
-__all__ = ["DEFAULT_DISTILLATION", "DISTILLATIONS", "DistillConfig"]
+__all__ = ["DEFAULT_DISTILLATION", "DISTILLATIONS", "MARKET", "DistillConfig"]
+
+
+MARKET = ("valuations", "low", "high", "held_out", "independent")
+"""The fields of a config that say, besides the setting, where valuations come from."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -23,6 +27,16 @@ class DistillConfig(RunConfig):
     """The mechanism to imitate: a directory, or a known auction such as vcg or optimum."""
     setting: str = ""
     """The setting of a known auction; a directory has its own."""
+    valuations: str = "uniform"
+    """As in training; a directory's own are taken."""
+    low: tuple[float, ...] = ()
+    """Smallest value and report, as valuations."""
+    high: tuple[float, ...] = ()
+    """Largest value and report, as valuations."""
+    held_out: float = 0.2
+    """Share of a file's profiles that training never sees, as valuations."""
+    independent: bool = False
+    """Whether a function's bidders are independent, as valuations."""
     net: Literal["regretformer", "equivariantnet", "regretnet"] = "regretnet"
     """The student, in its published shape for the setting."""
     iterations: int = 4_000
@@ -59,6 +73,7 @@ class DistillConfig(RunConfig):
             preset="distilled",
             seed=self.seed,
             setting=self.setting,
+            **{name: getattr(self, name) for name in MARKET},
             net=self.net,
             regret_budget=self.regret_budget,
             budget_start=self.regret_budget,

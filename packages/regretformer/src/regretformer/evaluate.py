@@ -139,7 +139,7 @@ def evaluate(mechanism: Mechanism, valuations: Valuations, config: EvaluationCon
         InputError: if the grid is too large to search.
     """
     require_searchable(config, valuations.setting)
-    streams = Streams(config.seed)
+    streams = Streams(config.seed, valuations.device)
     with frozen(mechanism):
         revenue, revenue_se = measure_revenue(mechanism, valuations, config.revenue_valuations, streams)
         profiles = valuations.profiles(config.valuations, streams.torch("evaluation/profiles"))

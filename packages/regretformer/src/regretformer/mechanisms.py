@@ -27,6 +27,7 @@ from regretformer.official import load_official, read_official
 from regretformer.oracles import baselines, known_optimum, straight_jacket
 from regretformer.report import draw_mechanism, draw_run, load_config, load_network
 from regretformer.setting import parse_setting
+from regretformer.sources import load_valuations
 from regretformer.valuations import UniformValuations, Valuations
 
 __all__ = ["ORACLES", "NamedMechanism", "draw_named", "import_official", "open_learnt", "open_mechanisms"]
@@ -61,7 +62,8 @@ def open_mechanisms(names: Sequence[str], setting: str = "") -> tuple[list[Named
     if repeated := [name for name in names if names.count(name) > 1]:
         raise InputError(f"{repeated[0]} is given twice; name each mechanism once")
     configs = {name: load_config(Path(name)) for name in names if name not in ORACLES}
-    valuations = UniformValuations(parse_setting(_common_setting(configs, setting)))
+    size = parse_setting(_common_setting(configs, setting))
+    valuations = load_valuations(_common_values(configs), size, "held-out")
     labels = _labels(configs)
     return [
         NamedMechanism(labels[name], load_network(Path(name)), configs[name])
@@ -97,9 +99,9 @@ def draw_named(name: str, setting: str = "", folder: Path | None = None) -> list
     if one.config is not None:
         written = draw_run(Path(name), folder)
     else:
-        written = draw_mechanism(
-            one.mechanism, valuations, folder or Path("plots"), f"{name}, {valuations.setting.name}"
-        )
+        optimum = known_optimum(valuations.setting.name) if _is_as_named(valuations) else None
+        title = f"{name}, {valuations.setting.name}"
+        written = draw_mechanism(one.mechanism, valuations, folder or Path("plots"), title, optimum)
     if not written:
         raise InputError(f"there is nothing to draw of {name}: maps need two items, curves the metrics of a run")
     return written
@@ -109,15 +111,27 @@ def _common_setting(configs: dict[str, TrainConfig], setting: str) -> str:
     """The one setting of all; refuses two."""
     found: dict[str, str] = {}
     for name, config in configs.items():
-        found.setdefault(config.setting, name)
+        if len(config.auctions) == 1:
+            found.setdefault(config.setting, name)
     if setting:
         found.setdefault(setting, "--setting")
     if not found:
-        raise InputError("a known auction has no setting of its own: give --setting, such as 2x2")
+        raise InputError("a known auction or a mixture has no setting of its own: give --setting, such as 2x2")
     if len(found) > 1:
         listed = " and ".join(f"{name} is for {one}" for one, name in found.items())
         raise InputError(f"mechanisms are compared on the same valuations, but {listed}; take those of one setting")
     return next(iter(found))
+
+
+def _common_values(configs: dict[str, TrainConfig]) -> TrainConfig:
+    """A config with the valuations of all; refuses two kinds. Without any config they are uniform."""
+    found: dict[tuple[object, ...], str] = {}
+    for name, config in configs.items():
+        found.setdefault((config.valuations, config.low, config.high, config.held_out), name)
+    if len(found) > 1:
+        listed = " and ".join(f"{name} for {source}" for (source, *_), name in found.items())
+        raise InputError(f"mechanisms are compared on the same valuations, but they were learnt on others: {listed}")
+    return next(iter(configs.values()), TrainConfig())
 
 
 def _labels(configs: dict[str, TrainConfig]) -> dict[str, str]:
@@ -138,16 +152,24 @@ def _baseline(name: str) -> Callable[[Valuations], Mechanism]:
 
 def _straight_jacket(valuations: Valuations) -> Mechanism:
     setting = valuations.setting
-    if setting.bidders > 1 or set(setting.low) != {0.0} or set(setting.high) != {1.0}:
-        raise InputError(f"straight-jacket auctions are for one bidder with values in [0, 1], not for {setting.name}")
+    if setting.bidders > 1 or not _is_as_named(valuations) or set(setting.high) != {1.0}:
+        raise InputError(
+            f"straight-jacket auctions are for one bidder with uniform values in [0, 1], not for {setting.name}"
+        )
     return straight_jacket(setting.items)
 
 
 def _optimum(valuations: Valuations) -> Mechanism:
-    optimum = known_optimum(valuations.setting.name)
+    optimum = known_optimum(valuations.setting.name) if _is_as_named(valuations) else None
     if optimum is None:
         raise InputError(f"nobody knows the optimal auction for {valuations.setting.name}; take itemwise-myerson")
     return optimum.mechanism
+
+
+def _is_as_named(valuations: Valuations) -> bool:
+    """Whether values are uniform on the support that the setting's name stands for."""
+    setting = valuations.setting
+    return isinstance(valuations, UniformValuations) and setting == parse_setting(setting.name)
 
 
 ORACLES: dict[str, Callable[[Valuations], Mechanism]] = {

@@ -2,6 +2,7 @@
 
 Settings are written as in the paper: `2x3` is two bidders and three items with values in [0, 1]. `416x47` is the
 paper's asymmetric setting: one bidder whose values lie in [4, 16] for the first item and in [4, 7] for the second.
+`2x3..3x7` is the mixture of all settings with 2 to 3 bidders and 3 to 7 items.
 """
 
 import dataclasses
@@ -11,7 +12,7 @@ from collections.abc import Sequence
 
 from gt_core.errors import InputError
 
-__all__ = ["Setting", "parse_setting"]
+__all__ = ["Setting", "parse_setting", "parse_settings"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -73,3 +74,24 @@ def parse_setting(name: str) -> Setting:
         raise InputError(f"setting must be BIDDERSxITEMS with both at least 1, such as 2x3; got {name!r}")
     bidders, items = (int(size) for size in match.groups())
     return Setting(name, bidders, items, (0.0,) * items, (1.0,) * items)
+
+
+def parse_settings(text: str) -> tuple[Setting, ...]:
+    """The setting called `text`, or all those of a mixture FIRST..LAST, smallest first.
+
+    Raises:
+        InputError: if a setting does not exist, or FIRST has more bidders or items than LAST.
+    """
+    first, dots, last = text.partition("..")
+    if not dots:
+        return (parse_setting(text),)
+    if {first, last} & set(_NAMED):
+        raise InputError(f"a mixture reaches from one BIDDERSxITEMS to another, such as 2x3..3x7; got {text!r}")
+    start, end = parse_setting(first), parse_setting(last)
+    if start.bidders > end.bidders or start.items > end.items:
+        raise InputError(f"a mixture begins with its smallest setting; {text!r} is the other way round")
+    return tuple(
+        parse_setting(f"{bidders}x{items}")
+        for bidders in range(start.bidders, end.bidders + 1)
+        for items in range(start.items, end.items + 1)
+    )
