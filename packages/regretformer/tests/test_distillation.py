@@ -5,15 +5,20 @@ from pathlib import Path
 
 import pytest
 import torch
+from gt_core.checkpoint import save_checkpoint
+from gt_core.config import to_dict
 from gt_core.errors import InputError
+from gt_core.files import write_json
 from gt_core.run import Interrupted, Run, learn
 from torch import Tensor
 
 from regretformer.auction import Outcome
+from regretformer.config import PRESETS
 from regretformer.distillation import Distiller, distil, divergence, evaluate_distillation, resolve_teacher
 from regretformer.distillation_config import DISTILLATIONS, DistillConfig
 from regretformer.mechanisms import open_mechanisms
 from regretformer.networks.build import build
+from regretformer.train import Trainer
 
 SMOKE = dataclasses.replace(DISTILLATIONS["smoke"], teacher="optimum", setting="1x2")
 
@@ -136,6 +141,15 @@ def test_a_student_comes_close_to_its_teacher_and_is_judged_beside_it(tmp_path: 
     assert valuations.setting.name == "1x2"
     assert student.config is not None
     assert (student.config.preset, student.config.net) == ("distilled", "regretnet")
+
+
+def test_a_student_keeps_the_valuations_of_its_teacher(tmp_path: Path) -> None:
+    market = {"setting": "1x2", "valuations": "exponential(1)", "high": (5.0,)}
+    config = dataclasses.replace(PRESETS["smoke"], net="equivariantnet", **market)
+    write_json(tmp_path / "config.json", to_dict(config))
+    save_checkpoint(tmp_path / "model", Trainer(config).network.state_dict())
+    resolved = resolve_teacher(dataclasses.replace(SMOKE, teacher=str(tmp_path), setting=""))
+    assert {name: getattr(resolved.student, name) for name in market} == market
 
 
 def test_resolve_teacher_fills_the_setting_in_and_refuses() -> None:

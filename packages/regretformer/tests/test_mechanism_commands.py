@@ -100,7 +100,7 @@ def test_import_and_export_go_through_a_directory(tmp_path: Path) -> None:
     [
         ("compare", (), "no mechanism is given; name directories of finished runs, or vcg"),
         ("compare", ("vgc", "--setting", "1x2"), "vgc holds no run"),
-        ("cross-misreport", ("vcg",), "a known auction has no setting of its own: give --setting"),
+        ("cross-misreport", ("vcg",), "has no setting of its own: give --setting"),
         ("distill", (), "no teacher is given"),
         ("distill", ("optimum", "--setting", "2x2"), "nobody knows the optimal auction for 2x2"),
         ("plot", ("nowhere",), "nowhere holds no run"),

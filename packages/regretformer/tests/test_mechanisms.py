@@ -17,9 +17,9 @@ from regretformer.networks.build import build
 from regretformer.networks.network import AuctionNetwork
 
 
-def learnt(folder: Path, setting: str, net: str = "regretnet") -> str:
+def learnt(folder: Path, setting: str, net: str = "regretnet", **changes: object) -> str:
     """A directory as a finished run leaves it, of an untrained network."""
-    config = dataclasses.replace(PRESETS["smoke"], setting=setting, net=net)
+    config = dataclasses.replace(PRESETS["smoke"], setting=setting, net=net, **changes)
     folder.mkdir(parents=True)
     write_json(folder / "config.json", to_dict(config))
     n, m = config.auction.bidders, config.auction.items
@@ -44,6 +44,27 @@ def test_open_mechanisms_gives_all_the_setting_of_the_directories(tmp_path: Path
     assert [one.config is None for one in mechanisms] == [False, True, True]
     bids = valuations.profiles(5, torch.Generator().manual_seed(0))
     assert all(one.mechanism(bids).allocation.shape == (5, 2, 3) for one in mechanisms)
+
+
+def test_known_auctions_take_the_valuations_of_the_directories(tmp_path: Path) -> None:
+    """Myerson's price for an exponential value is 1, where the virtual value v - 1 is 0."""
+    run = learnt(tmp_path / "run", "1x1", valuations="exponential(1)", high=(20.0,))
+    (_, myerson), valuations = open_mechanisms([run, "itemwise-myerson"])
+    assert valuations.high.item() == 20
+    bids = torch.tensor([[[0.98]], [[1.02]]])
+    assert myerson.mechanism(bids).payments.flatten().tolist() == pytest.approx([0, 1], abs=1e-3)
+    with pytest.raises(InputError, match="nobody knows the optimal auction for 1x1"):
+        open_mechanisms([run, "optimum"])
+    with pytest.raises(InputError, match=r"learnt on others: .*run for exponential.1. and .*other for uniform"):
+        open_mechanisms([run, learnt(tmp_path / "other", "1x1")])
+
+
+def test_a_mixture_takes_the_setting_that_is_named(tmp_path: Path) -> None:
+    run = learnt(tmp_path / "run", "1x2..2x3", "equivariantnet")
+    mechanisms, valuations = open_mechanisms([run, "vcg"], "2x2")
+    assert (valuations.setting.name, len(mechanisms)) == ("2x2", 2)
+    with pytest.raises(InputError, match="a mixture has no setting of its own: give --setting"):
+        open_mechanisms([run])
 
 
 def test_directories_of_one_name_are_told_apart(tmp_path: Path) -> None:
