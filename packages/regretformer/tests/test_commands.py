@@ -50,6 +50,7 @@ def test_train_leaves_result_and_plots(run: Path) -> None:
         "allocation.png",
         "learning_curve.png",
         "multiplier.png",
+        "regret.png",
     }
     assert all(path.stat().st_size > 10_000 for path in (run / "plots").iterdir())
 

@@ -16,9 +16,9 @@ from regretformer.misreports import ascend, best_of_menu, grid
 from regretformer.valuations import Valuations
 
 __all__ = [
-    "grid_utility",
+    "grid_misreports",
     "item_grid_misreports",
-    "menu_utility",
+    "menu_misreports",
     "protocol_misreports",
     "random_reports",
     "strong_misreports",
@@ -29,27 +29,33 @@ _COMPARED = 2**24  # pairs of a value and a report that are compared at once
 
 
 @torch.no_grad()
-def menu_utility(mechanism: Mechanism, valuations: Valuations, profiles: Tensor, resolution: int) -> Tensor:
-    """The largest utility of a single bidder over all reports on a grid, [B]."""
+def menu_misreports(
+    mechanism: Mechanism, valuations: Valuations, profiles: Tensor, resolution: int
+) -> tuple[Tensor, Tensor]:
+    """The best of all reports of a single bidder on a grid: reports [B, m] and utility [B]."""
     reports = valuations.scale(grid(resolution, profiles.shape[-1]).to(profiles), 0)
     outcomes = [mechanism(part.unsqueeze(1)) for part in reports.split(_ROWS)]
     allocation = torch.cat([outcome.allocation[:, 0] for outcome in outcomes])
     payments = torch.cat([outcome.payments[:, 0] for outcome in outcomes])
     size = max(1, _COMPARED // len(reports))
-    return torch.cat([best_of_menu(part[:, 0], allocation, payments)[0] for part in profiles.split(size)])
+    found = [best_of_menu(part[:, 0], allocation, payments) for part in profiles.split(size)]
+    utility, index = (torch.cat(side) for side in zip(*found, strict=True))
+    return reports[index], utility
 
 
 @torch.no_grad()
-def grid_utility(
+def grid_misreports(
     mechanism: Mechanism, valuations: Valuations, profiles: Tensor, bidder: int, resolution: int
-) -> Tensor:
-    """The largest utility of one of several bidders over all reports on a grid, the others truthful, [B]."""
-    reports = valuations.scale(grid(resolution, profiles.shape[-1]).to(profiles), bidder)
-    best = torch.full_like(profiles[:, bidder, 0], -torch.inf)
-    for part in reports.split(_ROWS):
+) -> tuple[Tensor, Tensor]:
+    """The best of all reports of one of several bidders on a grid, the others truthful: [B, m], and utility [B]."""
+    points = valuations.scale(grid(resolution, profiles.shape[-1]).to(profiles), bidder)
+    reports, best = profiles[:, bidder], torch.full_like(profiles[:, bidder, 0], -torch.inf)
+    for part in points.split(_ROWS):
         tried = part.expand(len(profiles), -1, -1)
-        best = torch.maximum(best, _report_utilities(mechanism, profiles, bidder, tried).amax(1))
-    return best
+        utility, index = _report_utilities(mechanism, profiles, bidder, tried).max(dim=1)
+        reports = torch.where((utility > best).unsqueeze(-1), part[index], reports)
+        best = torch.maximum(best, utility)
+    return reports, best
 
 
 @torch.no_grad()

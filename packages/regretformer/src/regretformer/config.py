@@ -84,7 +84,8 @@ class TrainConfig(RunConfig):
     """Smallest ratio of regret to budget that the multiplier is shown; at 0, as published, one batch without regret
     sets it to 0."""
     multiplier_start: float = 5.0
-    """First multiplier of each bidder in the augmented Lagrangian."""
+    """First multiplier, of each bidder in the augmented Lagrangian. Below about 3, training starts by making everybody
+    pay what they bid, and cannot always find back."""
     penalty: float = 1.0
     """First penalty of the augmented Lagrangian, for regret in units of the largest value."""
     penalty_step: float = 0.0
@@ -207,7 +208,7 @@ PRESETS = {
     "fast": TrainConfig(),
     "gpu": TrainConfig(preset="gpu", device="cuda", batch=4096, candidates=8192),
     "paper": TrainConfig(
-        preset="paper", search="published", loss="published", iterations=200_000, ascent_steps=50, ascent_rate=0.1, learning_rate=1e-3,
+        preset="paper", search="published", loss="published", multiplier_start=1.0, iterations=200_000, ascent_steps=50, ascent_rate=0.1, learning_rate=1e-3,
         learning_rate_end=1e-3, budget_until=2 / 3, budget_margin=1.0, dual_floor=0.0,
     ),
     "smoke": TrainConfig(

@@ -76,7 +76,7 @@ class RegretBudget:
     def __init__(self, config: TrainConfig) -> None:
         self.config, self.bidders = config, [setting.bidders for setting in config.auctions]
         rule = LogRatioAscent(config.dual_rate, config.dual_floor)
-        self.multiplier = Multiplier(1.0, rule, shape=(len(self.bidders),))
+        self.multiplier = Multiplier(config.multiplier_start, rule, shape=(len(self.bidders),))
         self.budget = config.budget_start
 
     def loss(self, revenue: Tensor, regrets: Mapping[int, Tensor], setting: int, progress: float) -> Tensor:

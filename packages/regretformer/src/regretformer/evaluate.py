@@ -27,11 +27,10 @@ from gt_core.seeding import Streams
 from torch import Tensor
 
 from regretformer.attacks import (
-    grid_utility,
+    grid_misreports,
     item_grid_misreports,
-    menu_utility,
+    menu_misreports,
     protocol_misreports,
-    random_reports,
     strong_misreports,
 )
 from regretformer.auction import Mechanism, utilities
@@ -43,14 +42,12 @@ from regretformer.valuations import Valuations
 __all__ = [
     "EvaluationConfig",
     "evaluate",
+    "find_misreports",
     "measure_regret",
     "measure_revenue",
-    "protocol_misreports",
-    "random_reports",
     "require_searchable",
     "resolve_attack",
     "score",
-    "strong_misreports",
 ]
 
 _LARGEST_MENU = 2**22  # reports of one bidder
@@ -219,23 +216,31 @@ def measure_regret(
     mechanism: Mechanism, valuations: Valuations, profiles: Tensor, config: EvaluationConfig, streams: Streams
 ) -> Tensor:
     """Regret of each bidder at each profile, [B, n], by the attack of `config`."""
-    generator = streams.torch(f"evaluation/{config.attack}")
-
-    def search(part: Tensor, bidder: int) -> Tensor:
-        if config.attack == "grid" and part.shape[1] == 1:
-            return menu_utility(mechanism, valuations, part, config.grid_resolution)
-        if config.attack == "grid":
-            return grid_utility(mechanism, valuations, part, bidder, config.grid_resolution)
-        if config.attack == "item-grid":
-            return item_grid_misreports(
-                mechanism, valuations, part, bidder, config.item_resolution, config.passes
-            )[1]  # fmt: skip
-        if config.attack == "protocol":
-            return protocol_misreports(mechanism, valuations, part, bidder, generator)[1]
-        return strong_misreports(mechanism, valuations, part, bidder, config.starts, config.steps, generator)[1]
-
     with torch.no_grad():
         truthful = utilities(profiles, mechanism(profiles))
+    return (find_misreports(mechanism, valuations, profiles, config, streams)[1] - truthful).clamp_min(0)
+
+
+def find_misreports(
+    mechanism: Mechanism, valuations: Valuations, profiles: Tensor, config: EvaluationConfig, streams: Streams
+) -> tuple[Tensor, Tensor]:
+    """The best report that the attack of `config` finds for each bidder, [B, n, m], and its utility, [B, n]."""
+    generator = streams.torch(f"evaluation/{config.attack}")
+
+    def search(part: Tensor, bidder: int) -> tuple[Tensor, Tensor]:
+        if config.attack == "grid" and part.shape[1] == 1:
+            return menu_misreports(mechanism, valuations, part, config.grid_resolution)
+        if config.attack == "grid":
+            return grid_misreports(mechanism, valuations, part, bidder, config.grid_resolution)
+        if config.attack == "item-grid":
+            return item_grid_misreports(mechanism, valuations, part, bidder, config.item_resolution, config.passes)
+        if config.attack == "protocol":
+            return protocol_misreports(mechanism, valuations, part, bidder, generator)
+        return strong_misreports(mechanism, valuations, part, bidder, config.starts, config.steps, generator)
+
     parts = [profiles] if config.attack == "grid" else profiles.split(_ASCENT_CHUNK)
-    found = [torch.cat([search(part, bidder) for part in parts]) for bidder in range(profiles.shape[1])]
-    return (torch.stack(found, dim=1) - truthful).clamp_min(0)
+    found = [[search(part, bidder) for part in parts] for bidder in range(profiles.shape[1])]
+    reports, utility = (
+        torch.stack([torch.cat([part[side] for part in of_bidder]) for of_bidder in found], dim=1) for side in (0, 1)
+    )
+    return reports, utility

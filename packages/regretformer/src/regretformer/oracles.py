@@ -117,7 +117,7 @@ def baselines(valuations: Valuations) -> dict[str, Mechanism]:
     if not isinstance(valuations, UniformValuations | IndependentValuations):
         return {"vcg": vcg}
     marginals = valuations.marginals
-    return {"vcg": vcg, "item-myerson": ItemwiseMyerson(marginals), "bundle-myerson": BundleMyerson(marginals)}
+    return {"vcg": vcg, "itemwise-myerson": ItemwiseMyerson(marginals), "bundle-myerson": BundleMyerson(marginals)}
 
 
 def straight_jacket(items: int) -> MenuAuction:

@@ -6,22 +6,27 @@ from typing import Any
 from gt_core.checkpoint import load_checkpoint
 from gt_core.config import read_config
 from gt_core.errors import CheckpointError, InputError, RunError
+from gt_core.seeding import Streams
 from rich.table import Table
 from torch import Tensor
 
 from regretformer.config import DEFAULT_PRESET, PRESETS, Attack, TrainConfig
+from regretformer.distillation_config import DistillConfig
 from regretformer.evaluate import EvaluationConfig, evaluate, resolve_attack
 from regretformer.export import takes_any_size
+from regretformer.maps import plot_allocation, plot_regret, survey
 from regretformer.networks.build import ToldApart, build
 from regretformer.networks.network import AuctionNetwork
+from regretformer.official import convert_official
 from regretformer.oracles import Optimum, known_optimum
-from regretformer.plots import plot_allocation, plot_learning_curve, plot_multiplier, read_metrics
+from regretformer.plots import plot_divergence, plot_learning_curve, plot_multiplier, read_metrics
 from regretformer.setting import Setting, parse_settings
 from regretformer.sources import load_valuations
 from regretformer.valuations import Valuations
 
 __all__ = [
     "default_evaluation",
+    "draw_mechanism",
     "draw_run",
     "evaluate_run",
     "load_config",
@@ -33,7 +38,7 @@ _END_OF_TRAINING = 0.05
 
 
 def load_config(directory: Path) -> TrainConfig:
-    """The config of the run in `directory`.
+    """The config of the run in `directory`; of a distillation, the student's.
 
     Raises:
         RunError: if it holds no run.
@@ -41,11 +46,13 @@ def load_config(directory: Path) -> TrainConfig:
     file = directory / "config.json"
     if not file.is_file():
         raise RunError(f"{directory} holds no run: there is no {file}")
+    if '"teacher":' in file.read_text():
+        return read_config(DistillConfig(), file).student
     return read_config(PRESETS[DEFAULT_PRESET], file)
 
 
 def load_network(directory: Path) -> AuctionNetwork:
-    """The trained network of the finished run in `directory`.
+    """The trained network of the finished run in `directory`, or the published one that was imported there.
 
     Raises:
         RunError: if the run is not finished.
@@ -56,6 +63,9 @@ def load_network(directory: Path) -> AuctionNetwork:
     if not model.is_dir():
         raise RunError(f"{directory} holds no trained model yet; finish it with regretformer-train --resume")
     state = load_checkpoint(model)
+    if "official" in state:
+        size = config.auction.bidders, config.auction.items
+        return convert_official(state["official"], size, heads=state["heads"]).float()
     network = build(
         config.net,
         config.auction.bidders,
@@ -165,6 +175,8 @@ def _training_ratios(directory: Path, config: TrainConfig) -> dict[str, float]:
     if not (directory / "metrics.jsonl").is_file():
         return {}
     metrics = read_metrics(directory)
+    if "train/regret_over_revenue" not in metrics:  # a distillation
+        return {}
     ratios = metrics["train/regret_over_revenue"] / config.regret_budget
     late = metrics["step"] > (1 - _END_OF_TRAINING) * config.steps
     settings = metrics.get("train/setting", 0 * metrics["step"])
@@ -178,15 +190,36 @@ def _known_optimum(config: TrainConfig, setting: Setting) -> Optimum | None:
     return known_optimum(setting.name) if as_named else None
 
 
-def draw_run(directory: Path) -> None:
-    """Write the pictures of the run in `directory` to its `plots/`."""
-    config, plots = load_config(directory), directory / "plots"
-    optimum, metrics = _known_optimum(config, config.auction), read_metrics(directory)
+def draw_run(directory: Path, plots: Path | None = None) -> list[Path]:
+    """Write the pictures of the run in `directory` to a folder, by default its `plots/`; the files written."""
+    config, plots = load_config(directory), plots or directory / "plots"
+    title, optimum = f"{config.net}, {config.setting}", _known_optimum(config, config.auction)
+    learning = _draw_learning(directory, plots, optimum) if (directory / "metrics.jsonl").is_file() else []
+    return learning + draw_mechanism(load_network(directory), load_valuations(config), plots, title, optimum)
+
+
+def _draw_learning(directory: Path, plots: Path, optimum: Optimum | None) -> list[Path]:
+    metrics = read_metrics(directory)
+    if "train/divergence" in metrics:
+        plot_divergence(plots / "learning_curve.png", metrics)
+        return [plots / "learning_curve.png"]
     plot_learning_curve(plots / "learning_curve.png", metrics, optimum)
     plot_multiplier(plots / "multiplier.png", metrics)
-    if (config.auction.bidders, config.auction.items) == (1, 2):
-        network, valuations = load_network(directory), load_valuations(config)
-        plot_allocation(plots / "allocation.png", network, valuations, optimum, f"{config.net}, {config.setting}")
+    return [plots / "learning_curve.png", plots / "multiplier.png"]
+
+
+def draw_mechanism(
+    mechanism: Mechanism, valuations: Valuations, folder: Path, title: str, optimum: Optimum | None
+) -> list[Path]:
+    """Write the maps of a mechanism to a folder; the files written, none where there is only one item."""
+    setting = valuations.setting
+    if setting.items < 2:
+        return []
+    maps = survey(mechanism, valuations, Streams(0).torch("maps"))
+    optimum = optimum if (setting.bidders, setting.items) == (1, 2) else None
+    plot_allocation(folder / "allocation.png", maps, optimum, title)
+    plot_regret(folder / "regret.png", maps, optimum, title)
+    return [folder / "allocation.png", folder / "regret.png"]
 
 
 def result_table(result: dict[str, Any]) -> Table:
