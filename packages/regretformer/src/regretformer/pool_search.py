@@ -142,9 +142,7 @@ class PoolSearch:
         profiles = pool.profiles[self.rows]
         truthful = network(profiles.flatten(0, 1))
         fresh = max(1, self.config.candidates // len(self.rows))
-        unit = stratified(
-            (len(self.rows),), fresh, self.valuations.setting.items, self.streams.torch("candidates")
-        )
+        unit = stratified((len(self.rows),), fresh, self.valuations.setting.items, self.streams.torch("candidates"))
         candidates = [pool.best[self.rows], pool.ahead[self.rows], self.valuations.scale(unit, pool.bidder)]
         reports = screen(network, Batch(profiles, torch.cat(candidates, dim=1), pool.bidder), truthful)
         if self.config.ascents > 0:

@@ -10,6 +10,7 @@ from gt_core.seeding import Streams
 from rich.table import Table
 from torch import Tensor
 
+from regretformer.auction import Mechanism
 from regretformer.config import DEFAULT_PRESET, PRESETS, Attack, TrainConfig
 from regretformer.distillation_config import DistillConfig
 from regretformer.evaluate import EvaluationConfig, evaluate, resolve_attack
