@@ -36,9 +36,14 @@ assert abs(multiplier.value.item() - 2) < 1e-9, multiplier
 """
 
 # The options with which a training command learns for seconds, where that is not its preset `smoke`.
-SMOKE = {"mediated-marl-train": ["--preset", "pd", "--iterations", "20", "--seeds", "2"]}
-DRAWS = {"mediated-marl-plot"}  # prints nothing that a program would read
-NEEDS_EXTRA = {"rmdp-video"}
+SMOKE = {
+    "mediated-marl-train": ["--preset", "pd", "--iterations", "20", "--seeds", "2"],
+    "regretformer-distill": ["--preset", "smoke", "--out-dir", "student"],
+}
+# These print nothing that a program would read, or leave it in a file.
+DRAWS = {"mediated-marl-plot", "regretformer-distill"}
+# One reads what others published instead of a run, the others need an extra that is not installed here.
+ELSEWHERE = {"regretformer-import", "regretformer-export", "rmdp-video"}
 
 nox.needs_version = ">=2025.2.9"
 nox.options.default_venv_backend = "uv"
@@ -174,8 +179,8 @@ def learn_and_judge(session: nox.Session, train: str, commands: list[str]) -> No
     session.run(train, *SMOKE.get(train, ["--preset", "smoke"]), "--out-dir", "run")
     for command in commands:
         if command in DRAWS:
-            session.run(command, "run")
-        elif command not in {train, *NEEDS_EXTRA}:
+            session.run(command, "run", *SMOKE.get(command, []))
+        elif command not in {train, *ELSEWHERE}:
             output = str(session.run(command, "run", "--json", silent=True, stderr=None))
             if not (output.startswith(("{", "[")) and json.loads(output)):
                 session.error(f"{command} --json printed no JSON: {output}")

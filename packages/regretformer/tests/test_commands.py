@@ -10,8 +10,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 from gt_core.checkpoint import load_checkpoint
+from gt_core.errors import InputError
 
 from regretformer.plots import smooth
+from regretformer.report import default_evaluation, evaluate_run, load_config
 
 SMOKE = ("--preset", "smoke", "--iterations", "300")
 
@@ -40,10 +42,15 @@ def test_train_leaves_result_and_plots(run: Path) -> None:
     )
     assert result["optimal_revenue"] == pytest.approx(0.5492, abs=1e-4)
     assert result["regret_over_budget"] == pytest.approx(1000 * result["regret_sum_over_revenue"])
+    rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    last = [row["train/regret_over_revenue"] for row in rows if row["step"] > 285]
+    assert len(last) == 15
+    assert result["training_ratio"] == pytest.approx(1000 * sum(last) / 15)
     assert {path.name for path in (run / "plots").iterdir()} == {
         "allocation.png",
         "learning_curve.png",
         "multiplier.png",
+        "regret.png",
     }
     assert all(path.stat().st_size > 10_000 for path in (run / "plots").iterdir())
 
@@ -54,6 +61,49 @@ def test_eval_prints_the_figures_of_the_result(run: Path) -> None:
     assert printed.items() <= result.items()
     table = call("eval", run, "--valuations", 50).stdout
     assert f"{printed['revenue']:.4f}" in table
+
+
+def test_train_on_a_record_with_the_published_search_judges_the_held_out_part(tmp_path: Path) -> None:
+    """The held-out fifth is worth three times as much as the rest: only evaluation can earn it."""
+    record = np.where(np.arange(50)[:, None] % 5 == 4, 30.0, 10.0) + np.linspace(0, 1, 50)[:, None] * np.ones((1, 2))
+    np.savetxt(tmp_path / "bids.csv", record, delimiter=",", header="first,second", comments="")
+    small = ("--batch", 16, "--dataset-batches", 4, "--ascent-steps", 3, "--iterations", 40)
+    call(
+        "train", "--preset", "paper", *small, "--net", "regretnet", "--constraint", "augmented", "--valuations",
+        tmp_path / "bids.csv", "--evaluation-valuations", 60, "--out-dir", tmp_path / "run",
+    )  # fmt: skip
+    config = json.loads((tmp_path / "run" / "config.json").read_text())
+    result = json.loads((tmp_path / "run" / "result.json").read_text())
+    rows = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
+    assert config["valuations"] == result["valuations"] == str(tmp_path / "bids.csv")
+    assert (result["constraint"], result["optimal_revenue"]) == ("augmented", None)
+    assert [row["dual/penalty"] for row in rows] == [1.0 + 50 * (k + 1) for k in range(40)]
+    assert result["revenue"] > 1.5 * rows[-1]["train/revenue"]
+    evaluation = default_evaluation(load_config(tmp_path / "run"))
+    assert evaluate_run(tmp_path / "run", evaluation).items() <= result.items()
+    (tmp_path / "bids.csv").unlink()
+    with pytest.raises(InputError, match=r"bids\.csv cannot be read"):
+        evaluate_run(tmp_path / "run", evaluation)
+
+
+def test_train_on_a_mixture_reports_every_setting_and_takes_others(tmp_path: Path) -> None:
+    table = call("train", *SMOKE, "--setting", "1x1..1x2", "--net", "equivariantnet", "--out-dir", tmp_path / "run")
+    result = json.loads((tmp_path / "run" / "result.json").read_text())
+    assert all(not isinstance(value, dict) for value in result.values())
+    assert result["settings"] == ["1x1", "1x2"]
+    assert result["revenue"] == pytest.approx((result["1x1/revenue"] + result["1x2/revenue"]) / 2)
+    assert result["regret_over_budget"] == max(result["1x1/regret_over_budget"], result["1x2/regret_over_budget"])
+    assert (result["1x1/optimal_revenue"], result["1x2/optimal_revenue"]) == pytest.approx((0.25, 0.5492), abs=1e-4)
+    rows = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
+    for index, name in enumerate(result["settings"]):
+        assert f"{result[f'{name}/revenue']:.4f}" in table.stdout
+        last = [r["train/regret_over_revenue"] for r in rows if r["step"] > 285 and r["train/setting"] == index]
+        assert result[f"{name}/training_ratio"] == pytest.approx(1000 * sum(last) / len(last))
+    larger = json.loads(
+        call("eval", tmp_path / "run", "--setting", "2x3", "--attack", "protocol", "--valuations", 20, "--json").stdout
+    )
+    assert (larger["setting"], larger["n_valuations"], larger["training_ratio"]) == ("2x3", 20, None)
+    assert larger["revenue"] > 0
 
 
 @pytest.mark.skipif(os.name != "posix", reason="sends SIGKILL")
@@ -77,7 +127,7 @@ def test_train_killed_and_resumed_ends_with_the_same_bits(run: Path, tmp_path: P
     ends = [load_checkpoint(folder / "checkpoints" / "step-000000300")["state"] for folder in (run, killed)]
     for name, tensor in ends[0]["network"].items():
         assert np.array_equal(tensor.numpy(), ends[1]["network"][name].numpy()), name
-    assert ends[0]["multiplier"] == ends[1]["multiplier"]
+    assert ends[0]["constraint"] == ends[1]["constraint"]
     assert (killed / "metrics.jsonl").read_bytes() == (run / "metrics.jsonl").read_bytes()
     results = [json.loads((folder / "result.json").read_text()) for folder in (run, killed)]
     assert {**results[0], "seconds": 0} == {**results[1], "seconds": 0}
@@ -100,7 +150,9 @@ def test_train_does_not_overwrite(run: Path) -> None:
     [
         ("train", ("--setting", "0x2"), "got '0x2'"),
         ("train", ("--regret-budget", "0"), "regret_budget must be positive and finite, got 0.0"),
-        ("train", ("--preset", "quick"), "preset 'quick' does not exist; choose from fast, smoke"),
+        ("train", ("--preset", "quick"), "preset 'quick' does not exist; choose from fast, gpu, paper, smoke"),
+        ("train", ("--setting", "2x2..2x3", "--net", "regretnet"), "regretnet fits one setting, not 2x2..2x3"),
+        ("train", ("--valuations", "no_such_module:draw"), "no_such_module:draw cannot be imported"),
         ("train", ("--config", "missing.json"), "missing.json cannot be read"),
         ("train", ("--device", "cuda:77"), "device cuda:77 is not there"),
         ("train", ("--lerning-rate", "1"), "--learning-rate"),

@@ -1,3 +1,4 @@
+import dataclasses
 import math
 
 import pytest
@@ -5,8 +6,11 @@ import torch
 from gt_core.errors import InputError
 from torch import Tensor
 
-from regretformer.auction import Outcome
-from regretformer.evaluate import EvaluationConfig, evaluate, resolve_attack
+from regretformer.attacks import strong_misreports
+from regretformer.auction import Outcome, replace_report, utilities
+from regretformer.evaluate import EvaluationConfig, evaluate, regret_figures, resolve_attack, score
+from regretformer.misreports import ascend, frozen
+from regretformer.networks.build import build
 from regretformer.oracles import MenuAuction, known_optimum
 from regretformer.setting import parse_setting
 from regretformer.valuations import UniformValuations
@@ -22,11 +26,14 @@ def valuations(setting: str) -> UniformValuations:
 
 
 @pytest.mark.parametrize(
-    ("setting", "attack"), [("1x2", "grid"), ("1x2", "strong"), ("2x3", "strong"), ("2x1", "strong")]
+    ("setting", "attack"),
+    [("1x2", "grid"), ("1x2", "strong"), ("2x3", "strong"), ("2x1", "strong"), ("2x1", "grid"), ("2x3", "item-grid")],
 )
 def test_evaluate_finds_the_exact_regret(setting: str, attack: str) -> None:
     parsed = parse_setting(setting)
-    config = EvaluationConfig(attack, 2000, revenue_valuations=200_000, starts=3, steps=60)
+    config = EvaluationConfig(
+        attack, 2000, revenue_valuations=200_000, starts=3, steps=60, protocol_valuations=2, item_resolution=101
+    )
     figures = evaluate(pay_what_you_bid, valuations(setting), config)
     assert figures["revenue"] == pytest.approx(parsed.items / 3, rel=0.01)
     assert figures["regret_sum"] == pytest.approx(parsed.items / 12, rel=0.05)
@@ -58,7 +65,7 @@ def test_protocol_sees_less_than_there_is() -> None:
     assert published["regret_sum"] < strong["regret_sum"] <= honest["regret_sum"] + 1e-6
 
 
-@pytest.mark.parametrize("setting", ["1x1", "1x2"])
+@pytest.mark.parametrize("setting", ["1x1", "1x2", "1x2-unit"])
 def test_known_optimum_earns_its_revenue_without_regret(setting: str) -> None:
     optimum = known_optimum(setting)
     assert optimum is not None
@@ -91,8 +98,108 @@ def test_resolve_attack_takes_the_strongest_that_is_feasible() -> None:
     assert resolve_attack("auto", parse_setting("1x2")) == "grid"
     assert resolve_attack("auto", parse_setting("2x2")) == "strong"
     assert resolve_attack("protocol", parse_setting("1x2")) == "protocol"
-    with pytest.raises(InputError, match="one bidder and at most 2 items, not 2x2: use the attack strong"):
-        resolve_attack("grid", parse_setting("2x2"))
+
+
+@pytest.mark.parametrize(
+    ("setting", "options", "message"),
+    [
+        (
+            "2x2",
+            {"attack": "grid"},
+            r"grid_resolution 201 and valuations 1000 needs 80,802,000 .* use the attack strong",
+        ),
+        ("1x4", {"attack": "grid"}, r"on 1x4 with grid_resolution 201 .* lower grid_resolution, or use the attack"),
+        ("3x10", {"attack": "item-grid", "item_resolution": 1001}, "lower item_resolution or valuations"),
+    ],
+)
+def test_evaluate_refuses_a_grid_too_large_to_search(setting: str, options: dict[str, object], message: str) -> None:
+    def never(bids: Tensor) -> Outcome:
+        raise AssertionError
+
+    with pytest.raises(InputError, match=message):
+        evaluate(never, valuations(setting), EvaluationConfig(valuations=1000, **options))
+
+
+def test_item_grid_stays_where_the_grid_is_exhaustive() -> None:
+    """Where items do not interact, item by item is as good as all at once; where they do, it is a lower bound."""
+
+    def both_or_nothing(bids: Tensor) -> Outcome:
+        """Half price to whoever reports more than 1/2 for both items: no single item's report changes anything."""
+        half_price = (bids > 0.5).all(-1)
+        return Outcome(torch.ones_like(bids), torch.where(half_price, 0.5, 1.0))
+
+    found = {
+        (name, attack): evaluate(
+            mechanism,
+            valuations("1x2"),
+            EvaluationConfig(attack, 500, 1000, grid_resolution=21, item_resolution=21, protocol_valuations=2),
+        )["regret_sum"]
+        for name, mechanism in (("apart", pay_what_you_bid), ("joint", both_or_nothing))
+        for attack in ("grid", "item-grid")
+    }
+    assert found["apart", "item-grid"] == pytest.approx(found["apart", "grid"], rel=0.01)
+    assert found["joint", "grid"] == pytest.approx(0.375, rel=0.1)  # 1/2, unless both values are above 1/2
+    assert found["joint", "item-grid"] == pytest.approx(0.25, rel=0.2)  # where one value already is
+
+
+def test_score_is_what_is_left_of_the_revenue() -> None:
+    assert score(0.64, 0.04) == pytest.approx(0.36)  # (0.8 - 0.2)^2
+    assert score(0.5, 0.0) == pytest.approx(0.5)
+    assert score(0.1, 0.2) == 0.0
+
+
+def test_regret_figures_by_hand() -> None:
+    regret = torch.tensor([[0.0, 0.4], [0.2, 0.0], [0.1, 0.1], [0.1, 0.3]])  # sums .4 .2 .2 .4
+    figures = regret_figures(regret, revenue=2.0)
+    assert figures["regret_sum"] == pytest.approx(0.3)
+    assert figures["regret_mean"] == pytest.approx(0.15)
+    assert figures["regret_per_bidder"] == pytest.approx([0.1, 0.2])
+    error = 1.96 * math.sqrt(0.04 / 3) / 2  # the sums' sample variance is 4 * 0.1^2 / 3
+    assert figures["regret_sum_ci"] == pytest.approx([0.3 - error, 0.3 + error])
+    assert figures["regret_sum_over_revenue_ci"] == pytest.approx([(0.3 - error) / 2, (0.3 + error) / 2])
+    assert figures["regret_mean_ci"] == pytest.approx([(0.3 - error) / 2, (0.3 + error) / 2])
+    first, _ = figures["regret_per_bidder_ci"]
+    assert first == pytest.approx([0.1 - 1.96 * math.sqrt(0.02 / 3) / 2, 0.1 + 1.96 * math.sqrt(0.02 / 3) / 2])
+    assert figures["regret_max"] == pytest.approx(0.4)
+    assert (1 - figures["regret_max_exceeded"]) ** 4 == pytest.approx(0.05)
+
+
+def test_quantile_intervals_hold_the_quantile() -> None:
+    """Of a known distribution: the 90 % quantile of a uniform number is 0.9, and 95 in 100 intervals should hold it."""
+    numbers = torch.rand(400, 1000, 1, generator=torch.Generator().manual_seed(0))
+    intervals = [regret_figures(sample, 1.0)["regret_quantiles_ci"][1] for sample in numbers]
+    assert 0.92 < sum(low <= 0.9 <= high for low, high in intervals) / 400 < 0.98
+
+
+def test_evaluate_sets_the_protocol_beside_the_honest_figure() -> None:
+    config = EvaluationConfig("strong", 50, 1000, starts=2, steps=20, protocol_valuations=10)
+    figures = evaluate(pay_what_you_bid, valuations("2x2"), config)
+    alone = evaluate(pay_what_you_bid, valuations("2x2"), dataclasses.replace(config, attack="protocol", valuations=10))
+    assert figures["protocol_n_valuations"] == 10
+    assert figures["protocol_regret_mean"] == alone["regret_mean"]
+    assert figures["protocol_regret_sum_over_revenue_ci"] == alone["regret_sum_over_revenue_ci"]
+    assert not any(name.startswith("protocol") for name in alone)
+    assert figures["score"] == score(figures["revenue"], figures["regret_sum"])
+    low, high = figures["score_ci"]
+    assert low < figures["score"] < high
+
+
+def test_strong_is_at_least_as_good_as_each_of_its_starts_alone() -> None:
+    network, profiles = (
+        build("regretformer", 2, 2, seed=0),
+        valuations("2x2").profiles(8, torch.Generator().manual_seed(1)),
+    )
+    generator = torch.Generator().manual_seed(2)
+    with frozen(network):
+        reports, utility = strong_misreports(network, valuations("2x2"), profiles, 1, 6, 10, generator)
+        generator.manual_seed(2)
+        own, box = profiles[:, 1], (torch.zeros(2), torch.ones(2))
+        starts = [own, 0.8 * own, torch.zeros_like(own), torch.full_like(own, 0.5)]
+        starts += [torch.rand(8, 2, generator=generator) for _ in range(2)]
+        alone = [ascend(network, profiles, 1, start, *box, steps=10, rate=0.05)[1] for start in starts]
+        told = utilities(profiles, network(replace_report(profiles, 1, reports)))[:, 1]
+    assert torch.allclose(utility, torch.stack(alone).amax(0), atol=1e-6)
+    assert torch.allclose(utility, told, atol=1e-6)
 
 
 def test_evaluation_config_refuses_too_few() -> None:

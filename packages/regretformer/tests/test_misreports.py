@@ -6,6 +6,8 @@ from torch import Tensor, nn
 
 from regretformer.auction import Outcome
 from regretformer.misreports import ascend, best_of_menu, frozen, grid, stratified
+from regretformer.networks.build import build
+from regretformer.networks.regretnet import RegretNet
 
 UNIT = (torch.zeros(1), torch.ones(1))
 
@@ -101,3 +103,30 @@ def test_frozen_restores_what_was_trainable() -> None:
     assert not layer.bias.requires_grad
     with frozen(pay_what_you_bid):
         pass
+
+
+def test_ascend_in_parts_equals_ascend_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    network, profiles = (
+        build("regretnet", 2, 2, seed=0),
+        torch.rand(7, 2, 2, generator=torch.Generator().manual_seed(0)),
+    )
+    box = (torch.zeros(2), torch.ones(2))
+    at_once = ascend(network, profiles, 0, profiles[:, 0], *box, steps=5, rate=0.1)
+    monkeypatch.setattr(RegretNet, "profiles_at_once", lambda *_: 3)
+    in_parts = ascend(network, profiles, 0, profiles[:, 0], *box, steps=5, rate=0.1)
+    for one, other in zip(at_once, in_parts, strict=True):
+        assert torch.allclose(one, other, atol=1e-6)
+
+
+def test_ascend_asks_a_menu_only_once() -> None:
+    asked = []
+
+    def menu(bids: Tensor) -> Outcome:
+        asked.append(len(bids))
+        return Outcome((bids > 0.5).float(), 0.5 * (bids > 0.5).float().sum(-1))
+
+    profiles = torch.tensor([[[0.9]], [[0.2]]])
+    reports, utility = ascend(menu, profiles, 0, profiles[:, 0], *UNIT, steps=50, rate=0.1)
+    assert asked == [2]
+    assert torch.equal(reports, profiles[:, 0])
+    assert utility.tolist() == pytest.approx([0.4, 0.0])

@@ -10,10 +10,10 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from regretformer.networks.build import build
-from regretformer.networks.exchangeable import sinusoids
+from regretformer.networks.exchangeable import sell, sinusoids
 from regretformer.networks.masks import Presence, pad
 from regretformer.networks.network import AuctionNetwork, tanh
-from regretformer.networks.regretnet import RegretNet
+from regretformer.networks.regretnet import RegretNet, run
 
 NETS = ("regretformer", "equivariantnet", "regretnet")
 ANY_SIZE = ("regretformer", "equivariantnet")
@@ -82,6 +82,7 @@ def test_the_others_start_with_the_defaults_of_torch(net: str) -> None:
         ({"net": "regretformer", "bidders": 0}, "0x2"),
         ({"net": "regretnet", "told_apart": "both"}, "regretnet tells everybody apart"),
         ({"net": "regretformer", "told_apart": "all"}, "all"),
+        ({"net": "regretnet", "demand": "two"}, "demand must be one of additive, unit; got 'two'"),
         ({"net": "regretformer", "support": (torch.tensor([4.0, 4.0]), torch.tensor([16.0, 4.0]))}, "low < high"),
         ({"net": "regretnet", "support": (torch.tensor(-1.0), torch.tensor(1.0))}, "-1.0"),
     ],
@@ -112,6 +113,44 @@ def test_networks_are_feasible_and_individually_rational(net: str, n: int, m: in
     assert outcome.allocation.sum(1).max() <= 1 + 1e-12
     assert outcome.payments.min() >= 0
     assert ((profiles * outcome.allocation).sum(-1) - outcome.payments).min() >= -1e-12
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("net", NETS)
+@pytest.mark.parametrize(("n", "m"), [(1, 3), (3, 1), (2, 3), (3, 2)])
+def test_unit_demand_gives_nobody_more_than_one_item(net: str, n: int, m: int) -> None:
+    built = build(net, n, m, seed=0, demand="unit").double()
+    for parameter in built.parameters():  # so large that additive networks sell nearly everything
+        parameter.data *= 4
+    profiles = bids(50, n, m)
+    outcome = built(profiles)
+    assert outcome.allocation.sum(1).max() <= 1 + 1e-12
+    assert outcome.allocation.sum(2).max() <= 1 + 1e-12
+    assert ((profiles * outcome.allocation).sum(-1) - outcome.payments).min() >= -1e-12
+
+
+@torch.no_grad()
+def test_unit_demand_is_the_smaller_of_two_lotteries() -> None:
+    logits = torch.tensor([[[1.0, -2.0, 0.5]]], dtype=torch.float64)  # one bidder, three items; "nothing" is 0.5
+    per_bidder = logits[0, 0].exp() / (logits[0, 0].exp().sum() + math.exp(0.5))
+    expected = torch.minimum(torch.sigmoid(2 * logits[0, 0]), per_bidder)
+    assert torch.allclose(sell(logits, demand="unit")[0, 0], expected, atol=1e-12)
+
+    built = build("regretnet", 2, 3, seed=0, demand="unit")
+    assert built.allocation_layers[-1].out_features == 3 * 3 + 2 * 4
+    first, second = run(built.allocation_layers, (profile := torch.rand(1, 2, 3)).flatten(1)).split([9, 8], dim=1)
+    lotteries = first.view(3, 3).softmax(0)[:-1], second.view(2, 4).softmax(1)[:, :-1]
+    assert torch.allclose(built(profile).allocation[0], torch.minimum(*lotteries), atol=1e-6)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("net", ANY_SIZE)
+def test_unit_demand_goes_with_masks(net: str) -> None:
+    built = build(net, 2, 3, seed=0, demand="unit").double()
+    small, large = bids(1, 1, 2, 1), bids(1, 2, 3, 2)
+    together = built(*pad([small[0], large[0]]))
+    assert torch.allclose(together.allocation[:1, :1, :2], built(small).allocation, atol=1e-12)
+    assert torch.allclose(together.payments[1:], built(large).payments, atol=1e-12)
 
 
 @torch.no_grad()

@@ -49,18 +49,18 @@ def measure(mechanism: Mechanism, valuations: Valuations, revenue_valuations: in
 
 
 CASES = [
-    *((uniforms("2x2"), name, revenue) for name, revenue in (("vcg", 2 / 3), ("item-myerson", 5 / 6))),
+    *((uniforms("2x2"), name, revenue) for name, revenue in (("vcg", 2 / 3), ("itemwise-myerson", 5 / 6))),
     (uniforms("2x2"), "bundle-myerson", 0.8392),
-    (uniforms("3x1"), "item-myerson", 17 / 32),
+    (uniforms("3x1"), "itemwise-myerson", 17 / 32),
     (uniforms("1x2"), "vcg", 0.0),
-    (uniforms("1x2"), "item-myerson", 0.5),
+    (uniforms("1x2"), "itemwise-myerson", 0.5),
     (uniforms("1x2"), "bundle-myerson", 0.5 * (2 / 3) ** 1.5 * 2),
-    (uniforms("416x47"), "item-myerson", 28 / 3),
+    (uniforms("416x47"), "itemwise-myerson", 28 / 3),
     (uniforms("416x47"), "bundle-myerson", 9.6268),
     (uniforms("3x10"), "vcg", 5.0),
-    (uniforms("3x10"), "item-myerson", 5.3125),
+    (uniforms("3x10"), "itemwise-myerson", 5.3125),
     (irregular(), "vcg", None),
-    (irregular(), "item-myerson", None),
+    (irregular(), "itemwise-myerson", None),
     (irregular(), "bundle-myerson", None),
 ]
 
@@ -82,7 +82,7 @@ def test_baseline_earns_its_revenue_without_regret(valuations: Valuations, name:
     assert figures["regret_max"] <= 1e-6 * scale
 
 
-@pytest.mark.parametrize("name", ["vcg", "item-myerson", "bundle-myerson"])
+@pytest.mark.parametrize("name", ["vcg", "itemwise-myerson", "bundle-myerson"])
 def test_baseline_has_no_regret_where_values_tie(name: str) -> None:
     """Values and reports on a coarse grid, so that many profiles tie, at reserves and in ironed intervals too."""
     valuations = irregular()

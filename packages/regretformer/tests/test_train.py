@@ -1,16 +1,23 @@
 import dataclasses
-import itertools
 import math
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from gt_core.checkpoint import load_checkpoint, save_checkpoint
+from gt_core.config import read_config, to_dict
 from gt_core.errors import InputError
+from gt_core.files import write_json
 from gt_core.run import Run
+from torch.distributions import Beta
 
-from regretformer.auction import utilities
 from regretformer.config import PRESETS, TrainConfig
-from regretformer.train import Trainer, build_network, deviation_gain, draw_batch, find_misreports, screen, train
+from regretformer.deviations import gains
+from regretformer.marginals import from_torch, uniform
+from regretformer.published_search import PublishedSearch
+from regretformer.train import Trainer, build_network, train
+from regretformer.valuations import IndependentValuations
 
 SMOKE = PRESETS["smoke"]
 
@@ -19,63 +26,14 @@ def trainer(**changes: object) -> Trainer:
     return Trainer(dataclasses.replace(SMOKE, **changes))  # type: ignore[arg-type]
 
 
-def batch_of(learner: Trainer, bidder: int) -> tuple[object, ...]:
-    return draw_batch(learner.config, learner.valuations, bidder, learner.streams)
-
-
-@pytest.mark.parametrize(("setting", "groups"), [("1x2", 1), ("2x3", 4), ("3x1", 4)])
-def test_batch_groups_share_their_opponents(setting: str, groups: int) -> None:
-    learner = trainer(setting=setting)
-    for bidder in range(learner.config.auction.bidders):
-        profiles, candidates, who = batch_of(learner, bidder)
-        assert profiles.shape == (groups, 64 // groups, learner.config.auction.bidders, learner.config.auction.items)
-        assert candidates.shape == (groups, 64 // groups, learner.config.auction.items)
-        assert who == bidder
-        others = [other for other in range(profiles.shape[2]) if other != bidder]
-        assert torch.equal(profiles[:, :, others], profiles[:, :1, others].expand_as(profiles[:, :, others]))
-        assert profiles[:, :, bidder].flatten().unique().numel() == 64 * learner.config.auction.items
-
-
-@pytest.mark.parametrize("setting", ["1x2", "2x2"])
-def test_screen_finds_the_best_of_values_and_candidates(setting: str) -> None:
-    """Against every pair of profile and report, one at a time."""
-    learner = trainer(setting=setting, batch=8, values_per_group=4, candidates=6)
-    batch = draw_batch(learner.config, learner.valuations, learner.config.auction.bidders - 1, learner.streams)
-    truthful = learner.network(batch.profiles.flatten(0, 1))
-    found = screen(learner.network, batch, truthful).unflatten(0, batch.profiles.shape[:2])
-    for group, index in itertools.product(range(batch.profiles.shape[0]), range(batch.profiles.shape[1])):
-        profile = batch.profiles[group, index]
-        reports = torch.cat([batch.profiles[group, :, batch.bidder], batch.candidates[group]])
-        gains = []
-        for report in (*reports, found[group, index]):
-            changed = profile.clone()
-            changed[batch.bidder] = report
-            gains.append(utilities(profile[None], learner.network(changed[None]))[0, batch.bidder].item())
-        assert gains[-1] == pytest.approx(max(gains[:-1]), abs=1e-6)
-
-
-def test_ascent_never_loses_against_the_screened_report() -> None:
-    learner = trainer(setting="2x2", ascent_steps=5)
-    batch = draw_batch(learner.config, learner.valuations, 0, learner.streams)
-    truthful = learner.network(batch.profiles.flatten(0, 1))
-    screened = deviation_gain(learner.network, batch, truthful, screen(learner.network, batch, truthful))
-    reports = find_misreports(learner.network, learner.valuations, batch, truthful, learner.config)
-    ascended = deviation_gain(learner.network, batch, truthful, reports)
-    assert (ascended >= screened - 1e-6).all()
-    assert ascended.mean() > screened.mean()
-    assert all(parameter.requires_grad for parameter in learner.network.parameters())
-
-
 def test_iteration_by_hand() -> None:
     """One iteration equals the formulas: gamma first, then Adam on -P + gamma R."""
     learner, twin = trainer(clip_norm=1e9), trainer(clip_norm=1e9)
     figures = learner.iterate()
 
-    batch = draw_batch(twin.config, twin.valuations, 0, twin.streams)
-    truthful = twin.network(batch.profiles.flatten(0, 1))
-    reports = find_misreports(twin.network, twin.valuations, batch, truthful, twin.config)
-    revenue = truthful.payments.sum() / 64
-    regret = deviation_gain(twin.network, batch, truthful, reports).sum() / 64
+    found = twin.searches[0].find(twin.network)
+    revenue = found.truthful.payments.sum() / 64
+    regret = gains(twin.network, found)[0].sum() / 64
     ratio = (regret / revenue).item()
     gamma = max(0.0, 1 + 0.5 * math.log(max(ratio / (twin.config.budget_margin * 0.01), 1e-2)))
     (gamma * regret - revenue).backward()
@@ -100,9 +58,13 @@ def test_every_network_learns_in_every_setting(net: str, setting: str) -> None:
     assert sum(revenues[-5:]) > sum(revenues[:5]) + 0.1
 
 
+def network_for(setting: str, **changes: object) -> torch.nn.Module:
+    return trainer(setting=setting, **changes).network
+
+
 def test_network_sees_a_wide_support_as_the_unit_box() -> None:
     """With the weights of 1x2, the network of 416x47 allocates v as the other allocates v scaled to the unit box."""
-    wide, unit = (build_network(trainer(setting=setting, net="regretnet").config) for setting in ("416x47", "1x2"))
+    wide, unit = (network_for(setting, net="regretnet") for setting in ("416x47", "1x2"))
     values = torch.rand(8, 1, 2, generator=torch.Generator().manual_seed(0))
     scaled = torch.tensor([4.0, 4.0]) + torch.tensor([12.0, 3.0]) * values
     with torch.no_grad():
@@ -130,7 +92,7 @@ def test_training_raises_revenue_within_the_budget(tmp_path: Path) -> None:
         SMOKE, setting="1x1", iterations=400, batch=128, candidates=128, learning_rate=5e-3, regret_budget=1e-2,
         out_dir=str(tmp_path / "run"),
     )  # fmt: skip
-    network = train(Run(config, resume=False), config)
+    network = train(Run(config, resume=False), Trainer(config))
     values = torch.linspace(0, 1, 501).reshape(-1, 1, 1)
     with torch.no_grad():
         allocation, payments = network(values)
@@ -141,6 +103,117 @@ def test_training_raises_revenue_within_the_budget(tmp_path: Path) -> None:
     assert regret / revenue < 2e-2
 
 
+RECIPES = {
+    "menu": {"setting": "2x2", "ascent_steps": 2},
+    "augmented": {"setting": "2x2", "constraint": "augmented", "iterations": 4000},
+    "published": {"setting": "2x2", "search": "published", "ascent_steps": 2, "dataset_batches": 3},
+    "mixture": {"setting": "1x1..2x2", "net": "equivariantnet"},
+    "mixture, published and augmented": {
+        "setting": "1x1..2x2", "search": "published", "ascent_steps": 1, "dataset_batches": 2,
+        "constraint": "augmented", "net": "equivariantnet",
+    },
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+@pytest.mark.parametrize("stopped", [3, 4])
+def test_resumed_training_equals_uninterrupted_training(recipe: str, stopped: int, tmp_path: Path) -> None:
+    straight, before, after = (trainer(**RECIPES[recipe]) for _ in range(3))
+    expected = [straight.iterate() for _ in range(8)]
+    figures = [before.iterate() for _ in range(stopped)]
+    save_checkpoint(tmp_path / "stopped", before.state_dict())
+    after.load_state_dict(load_checkpoint(tmp_path / "stopped"))
+    figures += [after.iterate() for _ in range(8 - stopped)]
+    assert figures == expected
+    for search, resumed in zip(straight.searches, after.searches, strict=True):
+        if isinstance(search, PublishedSearch):
+            assert isinstance(resumed, PublishedSearch)
+            assert torch.equal(search.misreports, resumed.misreports)
+    for mine, theirs in zip(straight.network.parameters(), after.network.parameters(), strict=True):
+        assert torch.equal(mine, theirs)
+
+
+@pytest.mark.parametrize("net", ["regretformer", "equivariantnet"])
+def test_mixture_trains_on_every_setting(net: str) -> None:
+    learner = trainer(setting="1x2..2x3", net=net, batch=16, candidates=16)
+    rows = [learner.iterate() for _ in range(24)]
+    assert [valuations.setting.name for valuations in learner.valuations] == ["1x2", "1x3", "2x2", "2x3"]
+    counts = np.bincount([int(row["train/setting"]) for row in rows], minlength=4)
+    assert counts.sum() == 24
+    assert counts.min() >= 2
+    for index, search in enumerate(learner.searches):
+        assert search.state_dict()["batches"] == counts[index]
+    with torch.no_grad():
+        assert learner.network(torch.rand(2, 3, 8)).allocation.shape == (2, 3, 8)  # and takes any other
+
+
+def test_training_does_not_depend_on_the_currency() -> None:
+    """A thousand times the values: the same path in ratios and shares, and a thousand times the revenue."""
+    unit, thousand = trainer(setting="2x2"), trainer(setting="2x2", high=(1000.0,))
+    for _ in range(6):
+        one, other = unit.iterate(), thousand.iterate()
+        assert other["train/revenue"] == pytest.approx(1000 * one["train/revenue"], rel=1e-4)
+        assert other["train/regret_over_revenue"] == pytest.approx(one["train/regret_over_revenue"], rel=1e-3)
+        assert other["dual/multiplier"] == pytest.approx(one["dual/multiplier"], rel=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("marginals", "told_apart"),
+    [
+        ([[0, 0], [0, 0]], "none"),
+        ([[0, 1], [0, 1]], "items"),
+        ([[0, 0], [1, 1]], "bidders"),
+        ([[0, 1], [1, 0]], "both"),
+    ],
+)
+def test_network_tells_apart_whom_the_valuations_do_not_make_alike(marginals: list[list[int]], told_apart: str) -> None:
+    laws = [uniform(0, 1), from_torch(Beta(2.0, 2.0))]
+    valuations = IndependentValuations([[laws[index] for index in row] for row in marginals])
+    positions = build_network(SMOKE, valuations).positions
+    assert (positions.bidders is not None) == (told_apart in ("bidders", "both"))
+    assert (positions.items is not None) == (told_apart in ("items", "both"))
+    none = build_network(dataclasses.replace(SMOKE, told_apart="none"), valuations).positions
+    assert none.bidders is None
+    assert none.items is None
+
+
+@pytest.mark.parametrize(
+    ("entries", "shape"),
+    [([[(0, 1)] * 2] * 2, None), ([[(0, 5)] * 2] * 2, ()), ([[(0, 5), (1, 2)]] * 2, (2,)),
+     ([[(0, 5), (1, 2)], [(0, 5), (1, 3)]], (2, 2))],
+)  # fmt: skip
+def test_network_is_given_the_support_in_as_few_numbers_as_hold_it(
+    entries: list[list[tuple[float, float]]], shape: tuple[int, ...] | None
+) -> None:
+    valuations = IndependentValuations([[uniform(*entry) for entry in row] for row in entries])
+    normalisation = build_network(SMOKE, valuations).normalisation
+    assert (None if normalisation is None else tuple(normalisation.low.shape)) == shape
+    if normalisation is not None:
+        assert torch.equal(normalisation.high.expand(2, 2), valuations.high)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"low": (-1.0,)}, "bids must have 0 <= low < high < inf, got low -1.0, high 1.0"),
+        ({"setting": "2x2", "valuations": "missing.csv"}, "missing.csv cannot be read"),
+        ({"valuations": "math:pi"}, "math:pi is of type float: it must be a function or Valuations"),
+    ],
+)
+def test_trainer_refuses_valuations_and_names_them(changes: dict[str, object], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        trainer(**changes)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_training_on_a_gpu(recipe: str) -> None:
+    on_cpu, on_gpu = trainer(**RECIPES[recipe]), trainer(**RECIPES[recipe], device="cuda")
+    figures = [on_gpu.iterate() for _ in range(4)]
+    assert all(parameter.is_cuda for parameter in on_gpu.network.parameters())
+    assert figures[0]["train/revenue"] == pytest.approx(on_cpu.iterate()["train/revenue"], rel=0.2)
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
@@ -149,6 +222,18 @@ def test_training_raises_revenue_within_the_budget(tmp_path: Path) -> None:
         ({"regret_budget": math.inf}, "regret_budget must be positive and finite, got inf"),
         ({"learning_rate": -1.0}, "learning_rate must be positive and finite, got -1.0"),
         ({"setting": "1x0"}, "got '1x0'"),
+        ({"setting": "2x3..1x4"}, "begins with its smallest setting; '2x3..1x4' is the other way round"),
+        ({"setting": "1x2..416x47"}, "reaches from one BIDDERSxITEMS to another, such as 2x3..3x7"),
+        ({"setting": "2x2..2x3", "net": "regretnet"}, "regretnet fits one setting, not 2x2..2x3"),
+        ({"setting": "2x2..2x3", "valuations": "a.csv"}, "a.csv has profiles of one size, but the setting is the mix"),
+        ({"setting": "2x2..2x3", "valuations": "a:b"}, "a:b has profiles of one size"),
+        ({"setting": "2x2..2x3", "told_apart": "items"}, "told_apart must be auto or none for the mixture 2x2..2x3"),
+        ({"low": (2.0,)}, "item 1 must lie between finite low < high, got 2.0 and 1.0"),
+        ({"high": (1.0, 2.0, 3.0)}, "low and high need one number per item, 2"),
+        ({"dataset_batches": 0}, "dataset_batches must be at least 1, got 0"),
+        ({"penalty": math.nan}, "penalty must be positive and finite, got nan"),
+        ({"penalty_step": -1.0}, "penalty_step must be at least 0, got -1.0"),
+        ({"dual_floor": 1.0}, r"dual_floor must lie in \[0, 1\), got 1.0"),
         ({"iterations": 0}, "iterations must be at least 1, got 0"),
         ({"candidates": 0}, "candidates must be at least 1, got 0"),
         ({"ascent_steps": -1}, "ascent_steps must be at least 0, got -1"),
@@ -164,3 +249,24 @@ def test_training_raises_revenue_within_the_budget(tmp_path: Path) -> None:
 def test_config_refuses_and_names(changes: dict[str, object], message: str) -> None:
     with pytest.raises(InputError, match=message):
         dataclasses.replace(TrainConfig(), **changes)  # type: ignore[arg-type]
+
+
+def test_config_of_every_preset_survives_its_file(tmp_path: Path) -> None:
+    for preset in PRESETS.values():
+        config = dataclasses.replace(preset, setting="1x3", low=(0.0, 1.0, 2.0), high=(5.0,), valuations="beta(2,2)")
+        write_json(tmp_path / "config.json", to_dict(config))
+        assert read_config(TrainConfig(), tmp_path / "config.json") == config
+
+
+def test_config_names_runs_apart() -> None:
+    changes = [
+        {}, {"valuations": "some/bids.csv"}, {"valuations": "my.market:draw"}, {"constraint": "augmented"},
+        {"setting": "2x3..3x7"},
+    ]  # fmt: skip
+    assert [dataclasses.replace(TrainConfig(), **change).name for change in changes] == [  # type: ignore[arg-type]
+        "regretformer-1x2-fast-seed0",
+        "regretformer-1x2-bids.csv-fast-seed0",
+        "regretformer-1x2-my.market_draw-fast-seed0",
+        "regretformer-1x2-fast-augmented-seed0",
+        "regretformer-2x3..3x7-fast-seed0",
+    ]

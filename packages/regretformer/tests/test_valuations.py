@@ -3,13 +3,17 @@
 import dataclasses
 import math
 import sys
+from collections.abc import Callable
 from pathlib import Path
-from types import ModuleType, SimpleNamespace
+from types import ModuleType
 
 import numpy as np
+import pyarrow as pa
 import pytest
 import torch
 from gt_core.errors import InputError
+from numpy.typing import NDArray
+from pyarrow import parquet
 from scipy import stats
 from torch import Tensor
 from torch.distributions import (
@@ -28,10 +32,11 @@ from torch.distributions import (
     Weibull,
 )
 
+from regretformer.config import TrainConfig
 from regretformer.marginals import Marginal, convolution, from_cdf, from_pdf, from_torch, mixture, uniform
 from regretformer.recorded import RecordedValuations, covering, read_profiles, split_record
 from regretformer.setting import Setting, parse_setting
-from regretformer.sources import make_valuations
+from regretformer.sources import load_valuations, make_valuations, parse_marginal
 from regretformer.valuations import FunctionValuations, IndependentValuations, UniformValuations, Valuations
 
 TWO_HUMPS = MixtureSameFamily(
@@ -259,22 +264,14 @@ def test_record_reads_the_same_from_every_kind_of_file(header: str, tmp_path: Pa
         assert np.array_equal(read_profiles(tmp_path / name, 2, 3).numpy(), record)
 
 
-def test_record_reads_parquet_through_pyarrow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    file = tmp_path / "rows.parquet"
-    monkeypatch.setitem(sys.modules, "pyarrow.parquet", None)  # as if it were not installed
-    with pytest.raises(InputError, match="pip install pyarrow"):
-        read_profiles(file, 1, 2)
-    stand_in = ModuleType("pyarrow.parquet")
-    columns = [SimpleNamespace(to_numpy=lambda k=k: np.array([k, k + 10])) for k in (1, 2)]
-    stand_in.read_table = lambda _: SimpleNamespace(columns=columns)  # type: ignore[attr-defined]
-    monkeypatch.setitem(sys.modules, "pyarrow", ModuleType("pyarrow"))
-    monkeypatch.setitem(sys.modules, "pyarrow.parquet", stand_in)
-    assert read_profiles(file, 1, 2).tolist() == [[[1, 2]], [[11, 12]]]
+def test_record_in_parquet_without_pyarrow_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "pyarrow", None)  # as if it were not installed
+    with pytest.raises(InputError, match=r"pip install 'regretformer\[parquet\]'"):
+        read_profiles(tmp_path / "rows.parquet", 1, 2)
 
 
-def test_record_reads_a_real_parquet_file(tmp_path: Path) -> None:
-    pyarrow, parquet = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
-    parquet.write_table(pyarrow.table({"first": [1.0, 3.0], "second": [2, 4]}), tmp_path / "rows.parquet")
+def test_record_reads_parquet(tmp_path: Path) -> None:
+    parquet.write_table(pa.table({"first": [1.0, 3.0], "second": [2, 4]}), tmp_path / "rows.parquet")
     assert read_profiles(tmp_path / "rows.parquet", 1, 2).tolist() == [[[1, 2]], [[3, 4]]]
 
 
@@ -337,15 +334,89 @@ def test_sources_make_valuations_from_text(tmp_path: Path, monkeypatch: pytest.M
     drawn = make_valuations("my_market:draw", setting, independent=True)
     assert isinstance(drawn, FunctionValuations)
     assert drawn.independent
-    assert make_valuations("my_market:ready", setting) is module.ready
+    ready = make_valuations("my_market:ready", setting)
+    assert isinstance(ready, IndependentValuations)
+    assert ready.marginals is module.ready.marginals
     with pytest.raises(InputError, match="my_market:ready has 2 bidders and 3 items, but the setting is 1x2"):
         make_valuations("my_market:ready", parse_setting("1x2"))
 
 
 @pytest.mark.parametrize(
+    ("text", "low", "high", "reference"),
+    [
+        ("exponential(2)", 0.0, 3.0, stats.truncexpon(6, scale=0.5).cdf),
+        ("uniform(1, 3)", -math.inf, math.inf, stats.uniform(1, 2).cdf),
+        ("beta(2,0.5)", 0.0, 1.0, stats.beta(2, 0.5).cdf),
+        ("normal(1,2e-1)", 0.0, 2.0, stats.norm(1, 0.2).cdf),
+        (".75*uniform(0,3) + .25*uniform(3,8)", 0.0, 8.0, lambda v: np.where(v < 3, v / 4, 0.75 + (v - 3) / 20)),
+    ],
+)
+def test_marginal_is_read_from_text(
+    text: str, low: float, high: float, reference: Callable[[NDArray[np.float64]], NDArray[np.float64]]
+) -> None:
+    marginal = parse_marginal(text, low, high)
+    values = np.linspace(marginal.low, marginal.high, 50)
+    assert marginal.cdf(torch.from_numpy(values)).numpy() == pytest.approx(reference(values), abs=2e-6)
+
+
+def test_named_distribution_takes_its_support_from_itself_or_the_declaration() -> None:
+    itself = make_valuations("beta(2,2)", parse_setting("2x3").within([0], [9]), cover=True)
+    assert (itself.low.unique().item(), itself.high.unique().item()) == (0, 1)
+    assert itself.bidders_alike
+    assert itself.items_alike
+    declared = make_valuations("exponential(1)", parse_setting("1x2").within([0], [2, 4]))
+    assert declared.high.tolist() == [[2, 4]]
+    assert not declared.items_alike
+    with pytest.raises(InputError, match=r"reaches from 0\.0 to inf: state finite bounds with low=, high="):
+        make_valuations("exponential(1)", parse_setting("1x2"), cover=True)
+
+
+def test_valuations_say_who_is_alike() -> None:
+    """Uniform values on one box are; those of 416x47 differ by item; of the others nothing is known."""
+    assert [valuations.bidders_alike for valuations in every_kind()] == [True, True, False, False, False]
+    assert [valuations.items_alike for valuations in every_kind()] == [True, False, False, False, False]
+
+
+def test_valuations_move_to_a_device_and_leave_the_original() -> None:
+    for valuations in every_kind():
+        moved = valuations.to(torch.device("meta"))
+        assert type(moved) is type(valuations)
+        assert {moved.device.type, moved.low.device.type, moved.high.device.type} == {"meta"}
+        assert {valuations.device.type, valuations.low.device.type} == {"cpu"}
+        if isinstance(moved, RecordedValuations):
+            assert moved.record.device.type == "meta"
+
+
+def test_load_valuations_gives_evaluation_the_held_out_part_in_the_same_box(tmp_path: Path) -> None:
+    file = tmp_path / "rows.csv"
+    np.savetxt(file, np.arange(40.0).reshape(20, 2), delimiter=",")
+    config = TrainConfig(setting="1x2", valuations=str(file), held_out=0.25)
+    train, held = load_valuations(config), load_valuations(config, part="held-out")
+    assert isinstance(train, RecordedValuations)
+    assert isinstance(held, RecordedValuations)
+    assert (len(train.record), len(held.record)) == (15, 5)
+    assert torch.equal(train.low, held.low)
+    assert train.high.tolist() == held.high.tolist() == [[38, 39]]
+    declared = dataclasses.replace(config, low=(0.0,), high=(50.0,))
+    assert load_valuations(declared).high.tolist() == [[50, 50]]
+    with pytest.raises(InputError, match=r"profile 5 has value 12 for bidder 0, item 0, outside \[0, 11\]"):
+        load_valuations(dataclasses.replace(config, high=(11.0,)))
+    with pytest.raises(InputError, match="2 bidders and 2 items need rows of 4 values"):
+        load_valuations(config, parse_setting("2x2"))
+
+
+@pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("normal", "must be uniform, a .npy, .csv or .parquet file, or package.module:name; got 'normal'"),
+        ("normal", "or package.module:name; got 'normal'"),
+        (
+            "cauchy(1,1)",
+            r"'cauchy\(1,1\)' is no distribution; write NAME\(NUMBERS\) with a name of uniform, exponential",
+        ),
+        (".5*uniform(0,1)-.5*uniform(0,2)", "is no distribution"),
+        ("exponential(-1)", r"the numbers in 'exponential\(-1\)' are refused: Expected"),
+        ("beta(2)", r"the numbers in 'beta\(2\)' are refused"),
+        (".5*uniform(0,1)+.6*uniform(0,2)", "weights of a mixture must be at least 0 and sum to 1"),
         ("no_such_module:draw", "no_such_module:draw cannot be imported: No module named 'no_such_module'"),
         ("math:no_such", "math:no_such cannot be imported: math has no 'no_such'"),
         ("math:pi", "math:pi is of type float: it must be a function or Valuations"),

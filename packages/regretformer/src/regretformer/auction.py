@@ -5,6 +5,8 @@ each item (column sums at most 1), and payments p(b) [..., n]. Bidder i with val
 
     u_i(v_i; b) = sum_j g_ij(b) v_ij - p_i(b).
 
+With unit demand this is the expected utility too, since each draw then gives a bidder one item at most.
+
 Regret of bidder i at profile v is how much it could gain by reporting b_i instead of v_i,
 max_b_i u_i(v_i; (b_i, v_-i)) - u_i(v_i; v) >= 0. Money has the unit of the valuations.
 """

@@ -2,17 +2,43 @@
 
 import dataclasses
 import math
-from typing import Literal
+from pathlib import Path
+from typing import Literal, NamedTuple
 
 from gt_core.config import RunConfig
 from gt_core.errors import InputError
 
-from regretformer.setting import Setting, parse_setting
+from regretformer.setting import Setting, parse_settings
 
-__all__ = ["DEFAULT_PRESET", "PRESETS", "Attack", "TrainConfig"]
+__all__ = ["DEFAULT_PRESET", "PRESETS", "RECORDS", "Attack", "TrainConfig"]
 
-Attack = Literal["auto", "grid", "strong", "protocol"]
+Attack = Literal["auto", "grid", "item-grid", "strong", "protocol"]
 """How misreports are searched for; see `regretformer.evaluate`."""
+
+RECORDS = (".npy", ".csv", ".parquet")
+"""The kinds of file that hold recorded valuations."""
+
+
+class Recipe(NamedTuple):
+    """What differs between settings of different size."""
+
+    iterations: int
+    """Gradient steps on the network."""
+    ascent_steps: int
+    """Gradient steps that improve each profile's best candidate."""
+
+
+RECIPES = {2: Recipe(9_000, 0), 4: Recipe(28_000, 0), 6: Recipe(20_000, 0), 1_000_000: Recipe(8_000, 2)}
+"""By the largest number of bidders times items."""
+
+_POSITIVE = (
+    "regret_budget", "budget_start", "budget_margin", "multiplier_start", "penalty", "ascent_rate", "learning_rate",
+    "dual_rate", "clip_norm",
+)  # fmt: skip
+_COUNTS = (
+    "steps", "batch", "values_per_group", "candidates", "pool_batches", "pool_visits", "dataset_batches",
+    "evaluation_valuations",
+)  # fmt: skip
 
 
 @dataclasses.dataclass(frozen=True)
@@ -20,11 +46,29 @@ class TrainConfig(RunConfig):
     """Maximise revenue under a regret budget; the defaults are those of the preset `fast`."""
 
     preset: str = "fast"
-    """The named set of defaults that everything else starts from: fast or smoke."""
+    """The named set of defaults that everything else starts from: fast, gpu, paper or smoke."""
     setting: str = "1x2"
-    """BIDDERSxITEMS, with values uniform on [0, 1]."""
+    """BIDDERSxITEMS; BIDDERSxITEMS-unit for bidders who want one item each; 416x47; or a mixture
+    FIRST..LAST of all settings between two, one of them per batch."""
+    valuations: str = "uniform"
+    """Uniform on the support; a distribution such as exponential(1), beta(2,2) or .75*uniform(0,3)+.25*uniform(3,8);
+    a .npy, .csv or .parquet file of profiles, of which a part is held out; or package.module:function."""
+    low: tuple[float, ...] = ()
+    """Smallest value and report, one number or one per item; by default the setting's, or a file's smallest."""
+    high: tuple[float, ...] = ()
+    """Largest value and report, as low."""
+    held_out: float = 0.2
+    """Share of a file's profiles that training never sees and evaluation uses alone."""
+    independent: bool = False
+    """A function's bidders are independent: profiles may then be rearranged between bidders."""
     net: Literal["regretformer", "equivariantnet", "regretnet"] = "regretformer"
     """The network, in its published shape for the setting."""
+    told_apart: Literal["auto", "none", "bidders", "items", "both"] = "auto"
+    """Whom the network encodes by position; auto: those that the valuations do not make alike."""
+    constraint: Literal["budget", "augmented"] = "budget"
+    """How regret is held down: a budget on its share of revenue, or RegretNet's augmented Lagrangian, without one."""
+    loss: Literal["relative", "published"] = "relative"
+    """What a budget is imposed on: the logarithm of revenue, or revenue itself as in the paper."""
     regret_budget: float = 1e-3
     """R_max: the largest allowed sum of regret over bidders, as a share of revenue."""
     budget_start: float = 1e-2
@@ -34,66 +78,142 @@ class TrainConfig(RunConfig):
     budget_margin: float = 0.77
     """Share of the budget that training aims at: its search sees a little less than all regret, and the rest keeps
     the budget when regret is measured on a thousand valuations only."""
-    iterations: int = 9_000
-    """Gradient steps on the network."""
-    batch: int = 512
-    """Valuation profiles per iteration."""
-    values_per_group: int = 32
-    """Profiles of a batch that share their opponents, and so one menu of misreports; with one bidder, all do."""
-    candidates: int = 1024
-    """Random misreports per iteration, shared out among the groups of a batch."""
-    ascent_steps: int = 0
-    """Gradient steps that improve each profile's best candidate."""
-    ascent_rate: float = 0.05
-    """Learning rate of those steps, as a share of the support's width; it decays to zero."""
-    learning_rate: float = 2e-3
-    """Adam's learning rate at the start; it decays to zero along a cosine."""
     dual_rate: float = 0.5
     """Step size of the multiplier on the log of regret over budget."""
+    dual_floor: float = 0.01
+    """Smallest ratio of regret to budget that the multiplier is shown; at 0, as published, one batch without regret
+    sets it to 0."""
+    multiplier_start: float = 5.0
+    """First multiplier, of each bidder in the augmented Lagrangian. Below about 3, training starts by making everybody
+    pay what they bid, and cannot always find back."""
+    penalty: float = 1.0
+    """First penalty of the augmented Lagrangian, for regret in units of the largest value."""
+    penalty_step: float = 0.0
+    """What that penalty grows by, 40 times in a run; 0 takes the published 50 (1x2), 5 (2x2), 10 (2x3), 1 (others)."""
+    iterations: int | None = None
+    """Gradient steps on the network; by default as many as the setting takes, see `RECIPES`."""
+    batch: int = 512
+    """Valuation profiles per iteration."""
+    search: Literal["auto", "menu", "pool", "published"] = "auto"
+    """How training finds misreports: menus that fresh valuations share; a slowly renewed pool that remembers them; the
+    published ascent from cached misreports on a fixed set of valuations. Auto: menu for one bidder, else pool."""
+    values_per_group: int = 32
+    """Profiles of a batch that share their opponents, and so one menu of misreports; with one bidder all do, with
+    dependent bidders none."""
+    candidates: int = 1024
+    """Random misreports per iteration, shared out among the groups of a batch."""
+    pool_batches: int = 16
+    """Batches in the pool, for each bidder."""
+    pool_visits: int = 40
+    """After how many visits a group of the pool is replaced by a new one."""
+    dataset_batches: int = 1250
+    """Batches in the fixed set of the published search."""
+    ascent_steps: int | None = None
+    """Gradient steps that improve each profile's best candidate, or its cached misreport; by default as the setting
+    needs, see `RECIPES`."""
+    ascent_rate: float = 0.05
+    """Learning rate of those steps, as a share of the support's width; it decays to zero, but not as published."""
+    learning_rate: float = 2e-3
+    """Adam's learning rate at the start."""
+    learning_rate_end: float = 0.0
+    """Adam's learning rate at the end, reached along a cosine."""
     clip_norm: float = 1.0
-    """Largest norm of the gradient."""
+    """Largest norm of the gradient, for values in units of the largest one."""
     evaluation_valuations: int = 10_000
     """Fresh profiles on which the final evaluation measures regret: all of them by grid, a tenth by ascent."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        parse_setting(self.setting)
-        for name in ("regret_budget", "budget_start", "budget_margin", "learning_rate", "dual_rate", "clip_norm"):
-            value = getattr(self, name)
-            if not 0 < value < math.inf:
-                raise InputError(f"{name} must be positive and finite, got {value}")
-        for name in ("iterations", "batch", "values_per_group", "candidates", "evaluation_valuations"):
+        for name in _POSITIVE:
+            if not 0 < getattr(self, name) < math.inf:
+                raise InputError(f"{name} must be positive and finite, got {getattr(self, name)}")
+        for name in _COUNTS:
             if getattr(self, name) < 1:
                 raise InputError(f"{name} must be at least 1, got {getattr(self, name)}")
-        if self.ascent_steps < 0:
-            raise InputError(f"ascent_steps must be at least 0, got {self.ascent_steps}")
+        for name in ("ascents", "learning_rate_end", "penalty_step"):
+            if not 0 <= getattr(self, name) < math.inf:
+                raise InputError(f"{name} must be at least 0, got {getattr(self, name)}")
+        if not 0 <= self.dual_floor < 1:
+            raise InputError(f"dual_floor must lie in [0, 1), got {self.dual_floor}")
         if not 0 < self.budget_until <= 1:
             raise InputError(f"budget_until must lie in (0, 1], got {self.budget_until}")
         if self.budget_start < self.regret_budget:
             raise InputError(f"budget_start {self.budget_start} is below regret_budget {self.regret_budget}; raise it")
-        if self.auction.bidders > 1 and self.batch % self.values_per_group:
+        if self.search != "published" and self.auction.bidders > 1 and self.batch % self.values_per_group:
             raise InputError(f"batch {self.batch} must be a multiple of values_per_group {self.values_per_group}")
+        if len(self.auctions) > 1:
+            self._require_any_size()
+
+    def _require_any_size(self) -> None:
+        """Refuse what does not fit every setting of a mixture."""
+        if self.net == "regretnet":
+            raise InputError(f"regretnet fits one setting, not {self.setting}; use regretformer or equivariantnet")
+        if self.is_recorded or ":" in self.valuations:
+            raise InputError(
+                f"{self.valuations} has profiles of one size, but the setting is the mixture {self.setting}; "
+                "use uniform or another distribution"
+            )
+        if self.told_apart not in ("auto", "none"):
+            raise InputError(f"told_apart must be auto or none for the mixture {self.setting}, got {self.told_apart!r}")
+
+    @property
+    def auctions(self) -> tuple[Setting, ...]:
+        """The settings trained for, smallest first, with their supports as far as they are declared."""
+        return tuple(self.declared(setting) for setting in parse_settings(self.setting))
 
     @property
     def auction(self) -> Setting:
-        """Bidders, items and supports."""
-        return parse_setting(self.setting)
+        """The setting trained for, or the largest of a mixture."""
+        return self.auctions[-1]
+
+    def declared(self, setting: Setting) -> Setting:
+        """A setting with the support that the config declares, if it does."""
+        return setting.within(self.low or setting.low, self.high or setting.high)
 
     @property
-    def groups(self) -> int:
-        """How many different opponents a batch holds."""
-        return 1 if self.auction.bidders == 1 else self.batch // self.values_per_group
+    def recipe(self) -> "Recipe":
+        """What the setting needs where the config does not say; a mixture is as hard as its largest."""
+        cells = self.auction.bidders * self.auction.items
+        return next(recipe for most, recipe in RECIPES.items() if cells <= most)
+
+    @property
+    def steps(self) -> int:
+        """Gradient steps on the network."""
+        return self.recipe.iterations if self.iterations is None else self.iterations
+
+    @property
+    def ascents(self) -> int:
+        """Gradient steps per misreport."""
+        return self.recipe.ascent_steps if self.ascent_steps is None else self.ascent_steps
+
+    @property
+    def is_recorded(self) -> bool:
+        """Whether valuations come from a file."""
+        return Path(self.valuations).suffix in RECORDS
 
     @property
     def name(self) -> str:
         """A name for the run, made from the settings that tell runs apart."""
-        return f"{self.net}-{self.setting}-{self.preset}-seed{self.seed}"
+        source = "" if self.valuations == "uniform" else f"-{_file_name(self.valuations)}"
+        augmented = "-augmented" if self.constraint == "augmented" else ""
+        return f"{self.net}-{self.setting}{source}-{self.preset}{augmented}-seed{self.seed}"
+
+
+def _file_name(source: str) -> str:
+    """A source of valuations as part of a file name."""
+    return "".join(letter if letter.isalnum() or letter in ".-_" else "_" for letter in Path(source).name)
 
 
 PRESETS = {
     "fast": TrainConfig(),
-    "smoke": TrainConfig(
-        preset="smoke", iterations=30, batch=64, values_per_group=16, candidates=64, evaluation_valuations=200
+    "gpu": TrainConfig(preset="gpu", device="cuda", batch=4096, candidates=8192),
+    "paper": TrainConfig(
+        preset="paper", search="published", loss="published", multiplier_start=1.0, iterations=200_000, ascent_steps=50, ascent_rate=0.1, learning_rate=1e-3,
+        learning_rate_end=1e-3, budget_until=2 / 3, budget_margin=1.0, dual_floor=0.0,
     ),
-}
+    "smoke": TrainConfig(
+        preset="smoke", iterations=30, batch=64, values_per_group=16, candidates=64, dataset_batches=4,
+        evaluation_valuations=200,
+    ),
+}  # fmt: skip
 DEFAULT_PRESET = "fast"

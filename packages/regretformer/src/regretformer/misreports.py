@@ -15,11 +15,13 @@ What a search returns is a lower bound on the true regret, since it maximises ov
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from regretformer.auction import Mechanism, replace_report, utilities
+from regretformer.networks.network import AuctionNetwork
 
 __all__ = ["ascend", "best_of_menu", "frozen", "grid", "stratified"]
 
@@ -90,33 +92,32 @@ def ascend(
     Returns:
         Reports [B, m] and their utility for the bidder [B].
     """
+    if isinstance(mechanism, AuctionNetwork) and len(profiles) > (size := mechanism.profiles_at_once(profiles)):
+        parts = zip(profiles.split(size), reports.split(size), strict=True)
+        options: Any = {"steps": steps, "rate": rate, "decay": decay, "best_iterate": best_iterate}
+        found = [ascend(mechanism, part, bidder, start, low, high, **options) for part, start in parts]
+        best, best_utility = (torch.cat(side) for side in zip(*found, strict=True))
+        return best, best_utility
     width = high - low
     current = reports.detach()
     best, best_utility = current, torch.full_like(current[:, 0], -torch.inf)
     first, second = torch.zeros_like(current), torch.zeros_like(current)
     for step in range(steps + 1):
-        current.requires_grad_(True)
-        utility = utilities(profiles, mechanism(replace_report(profiles, bidder, current)))[:, bidder]
+        with torch.set_grad_enabled(step < steps):
+            current.requires_grad_(True)
+            utility = utilities(profiles, mechanism(replace_report(profiles, bidder, current)))[:, bidder]
         improved = (utility.detach() > best_utility) | (not best_iterate)
         best = torch.where(improved.unsqueeze(-1), current.detach(), best)
         best_utility = torch.where(improved, utility.detach(), best_utility)
-        if step == steps:
+        if step == steps or not utility.requires_grad:  # no gradient ever moves a report where outcomes are menus
             return best, best_utility
-        gradient = width * _gradient(utility, current)
+        gradient = width * torch.autograd.grad(utility.sum(), current)[0]
         first = 0.9 * first + 0.1 * gradient
         second = 0.999 * second + 0.001 * gradient.square()
         direction = (first / (1 - 0.9 ** (step + 1))) / ((second / (1 - 0.999 ** (step + 1))).sqrt() + 1e-8)
         scale = rate * (0.5 * (1 + math.cos(math.pi * step / steps)) if decay else 1.0)
         current = (current.detach() + scale * width * direction).clamp(low, high)
     raise AssertionError("unreachable: the last step returns")
-
-
-def _gradient(utility: Tensor, reports: Tensor) -> Tensor:
-    """Zero for a mechanism whose outcome is piecewise constant in the bids, such as a menu."""
-    if not utility.requires_grad:
-        return torch.zeros_like(reports)
-    (gradient,) = torch.autograd.grad(utility.sum(), reports)
-    return gradient
 
 
 @contextmanager

@@ -26,7 +26,7 @@ from regretformer.networks.network import AuctionNetwork
 from regretformer.networks.regretformer import RegretFormer, Shape, published_shape
 from regretformer.networks.regretnet import RegretNet
 
-__all__ = ["convert_official", "load_official"]
+__all__ = ["convert_official", "load_official", "read_official"]
 
 Size = tuple[int, int]
 """Bidders and items."""
@@ -83,20 +83,30 @@ def load_official(
     Raises:
         CheckpointError: if the file cannot be read, or holds no such network or one for another setting.
     """
+    entries = read_official(path)
+    try:
+        return convert_official(entries, setting, heads=heads)
+    except CheckpointError as error:
+        raise CheckpointError(f"{path}: {error}") from error
+
+
+def read_official(path: str | os.PathLike[str]) -> Entries:
+    """What a file that `torch.save` wrote holds, which `convert_official` makes a network of.
+
+    Raises:
+        CheckpointError: if it cannot be read, or holds more than tensors.
+    """
     try:
         content = Path(path).read_bytes()
     except OSError as error:
         raise CheckpointError(f"{path} cannot be read: {error.strerror}") from error
     try:
-        entries = torch.load(io.BytesIO(content), weights_only=True, map_location="cpu")
+        entries: Entries = torch.load(io.BytesIO(content), weights_only=True, map_location="cpu")
     except (pickle.UnpicklingError, OSError, RuntimeError, EOFError, ValueError, KeyError) as error:
         raise CheckpointError(
             f"{path} is no file of tensors alone; save `network.state_dict()`, not the network, with torch.save"
         ) from error
-    try:
-        return convert_official(entries, setting, heads=heads)
-    except CheckpointError as error:
-        raise CheckpointError(f"{path}: {error}") from error
+    return entries
 
 
 def convert_official(entries: Entries, setting: Size | None = None, *, heads: int | None = None) -> AuctionNetwork:

@@ -92,6 +92,10 @@ def known_optimum(setting: str) -> Optimum | None:
         both = (4 - math.sqrt(2)) / 3
         menu = MenuAuction([[1.0, 0.0], [0.0, 1.0], [1.0, 1.0]], [2 / 3, 2 / 3, both])
         return Optimum(menu, (12 + 2 * math.sqrt(2)) / 27, "Manelli and Vincent 2006")
+    if setting == "1x2-unit":
+        price = 1 / math.sqrt(3)  # the larger value exceeds p with probability 1 - p^2
+        menu = MenuAuction([[1.0, 0.0], [0.0, 1.0]], [price, price])
+        return Optimum(menu, 2 * price / 3, "Pavlov 2011")
     if setting == "416x47":
         menu = MenuAuction([[0.5, 1.0], [1.0, 1.0]], [8.0, 12.0])
         return Optimum(menu, 88 / 9, "Daskalakis, Deckelbaum and Tzamos 2017")
@@ -105,12 +109,15 @@ def known_optimum(setting: str) -> Optimum | None:
 def baselines(valuations: Valuations) -> dict[str, Mechanism]:
     """The simple auctions that need no learning, by name: VCG, and Myerson's per item and for the bundle.
 
-    Myerson's need the distribution of each value, so they are absent for recorded profiles and functions.
+    Myerson's need the distribution of each value, so they are absent for recorded profiles and functions. All of them
+    are for additive values: with unit demand there are none.
     """
+    if valuations.setting.demand == "unit":
+        return {}
     if not isinstance(valuations, UniformValuations | IndependentValuations):
         return {"vcg": vcg}
     marginals = valuations.marginals
-    return {"vcg": vcg, "item-myerson": ItemwiseMyerson(marginals), "bundle-myerson": BundleMyerson(marginals)}
+    return {"vcg": vcg, "itemwise-myerson": ItemwiseMyerson(marginals), "bundle-myerson": BundleMyerson(marginals)}
 
 
 def straight_jacket(items: int) -> MenuAuction:

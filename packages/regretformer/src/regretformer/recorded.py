@@ -5,9 +5,7 @@ values run through the items of the first bidder, then of the second, and so on 
 learnt on one part of a record is judged on the other, which training never sees.
 """
 
-import importlib
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -93,9 +91,9 @@ def _is_number(cell: str) -> bool:
 
 def _read_parquet(path: Path) -> NDArray[np.float64]:
     try:
-        parquet: Any = importlib.import_module("pyarrow.parquet")
+        from pyarrow import parquet
     except ImportError as error:
-        raise InputError(f"{path} needs pyarrow to be read: pip install pyarrow") from error
+        raise InputError(f"{path} needs pyarrow to be read: pip install 'regretformer[parquet]'") from error
     columns = parquet.read_table(path).columns
     return np.stack([np.asarray(column.to_numpy(), dtype=np.float64) for column in columns], axis=1)
 

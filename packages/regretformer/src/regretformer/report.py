@@ -1,29 +1,45 @@
 """What a run ends with: its evaluation, its pictures and its table."""
 
-import dataclasses
 from pathlib import Path
 from typing import Any
 
 from gt_core.checkpoint import load_checkpoint
 from gt_core.config import read_config
-from gt_core.errors import CheckpointError, RunError
+from gt_core.errors import CheckpointError, InputError, RunError
+from gt_core.seeding import Streams
 from rich.table import Table
+from torch import Tensor
 
+from regretformer.auction import Mechanism
 from regretformer.config import DEFAULT_PRESET, PRESETS, Attack, TrainConfig
+from regretformer.distillation_config import DistillConfig
 from regretformer.evaluate import EvaluationConfig, evaluate, resolve_attack
+from regretformer.export import takes_any_size
+from regretformer.maps import plot_allocation, plot_regret, survey
+from regretformer.networks.build import ToldApart, build
 from regretformer.networks.network import AuctionNetwork
-from regretformer.oracles import known_optimum
-from regretformer.plots import plot_allocation, plot_learning_curve, plot_multiplier, read_metrics
-from regretformer.train import build_network
-from regretformer.valuations import UniformValuations
+from regretformer.official import convert_official
+from regretformer.oracles import Optimum, known_optimum
+from regretformer.plots import plot_divergence, plot_learning_curve, plot_multiplier, read_metrics
+from regretformer.setting import Setting, parse_settings
+from regretformer.sources import load_valuations
+from regretformer.valuations import Valuations
 
-__all__ = ["default_evaluation", "draw_run", "evaluate_run", "load_config", "load_network", "result_table"]
+__all__ = [
+    "default_evaluation",
+    "draw_mechanism",
+    "draw_run",
+    "evaluate_run",
+    "load_config",
+    "load_network",
+    "result_table",
+]
 
-_PROTOCOL_VALUATIONS = 1000
+_END_OF_TRAINING = 0.05
 
 
 def load_config(directory: Path) -> TrainConfig:
-    """The config of the run in `directory`.
+    """The config of the run in `directory`; of a distillation, the student's.
 
     Raises:
         RunError: if it holds no run.
@@ -31,11 +47,13 @@ def load_config(directory: Path) -> TrainConfig:
     file = directory / "config.json"
     if not file.is_file():
         raise RunError(f"{directory} holds no run: there is no {file}")
+    if '"teacher":' in file.read_text():
+        return read_config(DistillConfig(), file).student
     return read_config(PRESETS[DEFAULT_PRESET], file)
 
 
 def load_network(directory: Path) -> AuctionNetwork:
-    """The trained network of the finished run in `directory`.
+    """The trained network of the finished run in `directory`, or the published one that was imported there.
 
     Raises:
         RunError: if the run is not finished.
@@ -45,17 +63,38 @@ def load_network(directory: Path) -> AuctionNetwork:
     model = directory / "model"
     if not model.is_dir():
         raise RunError(f"{directory} holds no trained model yet; finish it with regretformer-train --resume")
-    network = build_network(config)
+    state = load_checkpoint(model)
+    if "official" in state:
+        size = config.auction.bidders, config.auction.items
+        return convert_official(state["official"], size, heads=state["heads"]).float()
+    network = build(
+        config.net,
+        config.auction.bidders,
+        config.auction.items,
+        seed=0,
+        support=(state["normalisation.low"], state["normalisation.high"]) if "normalisation.low" in state else None,
+        told_apart=_told_apart(state),
+        demand=config.auction.demand,
+    )
     try:
-        network.load_state_dict(load_checkpoint(model))
+        network.load_state_dict(state)
     except RuntimeError as error:
         raise CheckpointError(f"{model} is no {config.net} for {config.setting}: {error}") from error
     return network
 
 
-def default_evaluation(config: TrainConfig, attack: Attack = "auto", seed: int = 0) -> EvaluationConfig:
-    """How a run is evaluated unless told otherwise."""
-    count, attack = config.evaluation_valuations, resolve_attack(attack, config.auction)
+def _told_apart(state: dict[str, Tensor]) -> ToldApart:
+    """Whom a saved network encodes by position."""
+    bidders, items = "positions.bidders" in state, "positions.items" in state
+    return "both" if bidders and items else "bidders" if bidders else "items" if items else "none"
+
+
+def default_evaluation(
+    config: TrainConfig, attack: Attack = "auto", seed: int = 0, setting: str | None = None
+) -> EvaluationConfig:
+    """How a run is evaluated unless told otherwise, on its own setting or another."""
+    largest = parse_settings(setting or config.setting)[-1]
+    count, attack = config.evaluation_valuations, resolve_attack(attack, largest)
     return EvaluationConfig(
         attack=attack,
         valuations=count if attack == "grid" else max(2, count // 10),
@@ -64,47 +103,147 @@ def default_evaluation(config: TrainConfig, attack: Attack = "auto", seed: int =
     )
 
 
-def evaluate_run(directory: Path, evaluation: EvaluationConfig) -> dict[str, Any]:
+def evaluate_run(
+    directory: Path, evaluation: EvaluationConfig, setting: str | None = None, device: str = "cpu"
+) -> dict[str, Any]:
     """The evaluation of the run in `directory` as one flat object.
 
-    The published protocol's figures stand beside the honest ones, and the exact optimum where one is known.
+    The published protocol's figures stand beside the honest ones, the exact optimum where one is known, and the ratio
+    of regret to revenue that training itself saw in its last twentieth, over the budget. Recorded valuations are those
+    that were held out.
+
+    Of a mixture, each setting's figures are named `2x3/revenue` and so on; `revenue` is then their mean, and
+    `regret_sum_over_revenue` the largest, since the budget is for every setting.
+
+    Args:
+        directory: of the run.
+        evaluation: how to evaluate.
+        setting: another setting than the run's, for a network that takes any size.
+        device: where to evaluate.
+
+    Raises:
+        InputError: if the network does not take the setting, or the valuations do not.
     """
-    config = load_config(directory)
-    network, valuations = load_network(directory), UniformValuations(config.auction)
-    optimum = known_optimum(config.setting)
-    figures = evaluate(network, valuations, evaluation)
-    as_published = dataclasses.replace(
-        evaluation, attack="protocol", valuations=min(evaluation.valuations, _PROTOCOL_VALUATIONS)
-    )
-    protocol = evaluate(network, valuations, as_published)
-    return {
-        "setting": config.setting,
+    config, network = load_config(directory), load_network(directory).to(device)
+    auctions = config.auctions if setting is None else tuple(map(config.declared, parse_settings(setting)))
+    trained = {(auction.bidders, auction.items) for auction in config.auctions}
+    for auction in auctions:
+        if (auction.bidders, auction.items) not in trained and not takes_any_size(network):
+            raise InputError(f"this {config.net} takes its setting {config.setting} only, not {auction.name}")
+    ratios = _training_ratios(directory, config)
+    each = {
+        auction.name: {
+            **_evaluate_setting(network, config, auction, evaluation, device),
+            "training_ratio": ratios.get(auction.name),
+        }
+        for auction in auctions
+    }
+    about = {
+        "setting": setting or config.setting,
         "net": config.net,
         "preset": config.preset,
+        "valuations": config.valuations,
+        "constraint": config.constraint,
+    }
+    return {**about, **(_of_mixture(each) if len(each) > 1 else each[auctions[0].name])}
+
+
+def _evaluate_setting(
+    network: AuctionNetwork, config: TrainConfig, setting: Setting, evaluation: EvaluationConfig, device: str
+) -> dict[str, Any]:
+    valuations, optimum = load_valuations(config, setting, "held-out", device), _known_optimum(config, setting)
+    figures = evaluate(network, valuations, evaluation)
+    return {
         **figures,
         "regret_budget": config.regret_budget,
         "regret_over_budget": figures["regret_sum_over_revenue"] / config.regret_budget,
-        "protocol_regret_mean": protocol["regret_mean"],
-        "protocol_regret_sum_over_revenue": protocol["regret_sum_over_revenue"],
-        "protocol_n_valuations": protocol["n_valuations"],
         "optimal_revenue": None if optimum is None else optimum.revenue,
     }
 
 
-def draw_run(directory: Path) -> None:
-    """Write the pictures of the run in `directory` to its `plots/`."""
-    config, plots = load_config(directory), directory / "plots"
-    optimum, metrics = known_optimum(config.setting), read_metrics(directory)
+def _of_mixture(each: dict[str, dict[str, Any]]) -> dict[str, Any]:
+    worst = max(each.values(), key=lambda figures: float(figures["regret_sum_over_revenue"]))
+    return {
+        "settings": list(each),
+        "revenue": sum(figures["revenue"] for figures in each.values()) / len(each),
+        **{name: worst[name] for name in ("regret_sum_over_revenue", "regret_budget", "regret_over_budget")},
+        **{f"{name}/{key}": value for name, figures in each.items() for key, value in figures.items()},
+    }
+
+
+def _training_ratios(directory: Path, config: TrainConfig) -> dict[str, float]:
+    """Regret over revenue in training, over the budget, by setting; the mean over the last twentieth of iterations."""
+    if not (directory / "metrics.jsonl").is_file():
+        return {}
+    metrics = read_metrics(directory)
+    if "train/regret_over_revenue" not in metrics:  # a distillation
+        return {}
+    ratios = metrics["train/regret_over_revenue"] / config.regret_budget
+    late = metrics["step"] > (1 - _END_OF_TRAINING) * config.steps
+    settings = metrics.get("train/setting", 0 * metrics["step"])
+    seen = {auction.name: ratios[late & (settings == index)] for index, auction in enumerate(config.auctions)}
+    return {name: float(values.mean()) for name, values in seen.items() if len(values)}
+
+
+def _known_optimum(config: TrainConfig, setting: Setting) -> Optimum | None:
+    """The exact optimum, which is known for the named settings as they are only."""
+    as_named = config.valuations == "uniform" and not (config.low or config.high)
+    return known_optimum(setting.name) if as_named else None
+
+
+def draw_run(directory: Path, plots: Path | None = None) -> list[Path]:
+    """Write the pictures of the run in `directory` to a folder, by default its `plots/`; the files written."""
+    config, plots = load_config(directory), plots or directory / "plots"
+    title, optimum = f"{config.net}, {config.setting}", _known_optimum(config, config.auction)
+    learning = _draw_learning(directory, plots, optimum) if (directory / "metrics.jsonl").is_file() else []
+    return learning + draw_mechanism(load_network(directory), load_valuations(config), plots, title, optimum)
+
+
+def _draw_learning(directory: Path, plots: Path, optimum: Optimum | None) -> list[Path]:
+    metrics = read_metrics(directory)
+    if "train/divergence" in metrics:
+        plot_divergence(plots / "learning_curve.png", metrics)
+        return [plots / "learning_curve.png"]
     plot_learning_curve(plots / "learning_curve.png", metrics, optimum)
     plot_multiplier(plots / "multiplier.png", metrics)
-    if (config.auction.bidders, config.auction.items) == (1, 2):
-        network, valuations = load_network(directory), UniformValuations(config.auction)
-        plot_allocation(plots / "allocation.png", network, valuations, optimum, f"{config.net}, {config.setting}")
+    return [plots / "learning_curve.png", plots / "multiplier.png"]
+
+
+def draw_mechanism(
+    mechanism: Mechanism, valuations: Valuations, folder: Path, title: str, optimum: Optimum | None
+) -> list[Path]:
+    """Write the maps of a mechanism to a folder; the files written, none where there is only one item."""
+    setting = valuations.setting
+    if setting.items < 2:
+        return []
+    maps = survey(mechanism, valuations, Streams(0).torch("maps"))
+    optimum = optimum if (setting.bidders, setting.items) == (1, 2) else None
+    plot_allocation(folder / "allocation.png", maps, optimum, title)
+    plot_regret(folder / "regret.png", maps, optimum, title)
+    return [folder / "allocation.png", folder / "regret.png"]
 
 
 def result_table(result: dict[str, Any]) -> Table:
     """The figures a person looks at first."""
-    table = Table("", "", "95 % interval", "measured on", title=f"{result['net']} · {result['setting']}")
+    title = f"{result['net']} · {result['setting']}"
+    return _mixture_table(result, title) if "settings" in result else _setting_table(result, title)
+
+
+def _mixture_table(result: dict[str, Any], title: str) -> Table:
+    """One row per setting."""
+    table = Table("setting", "revenue", "regret / revenue", "… / budget", "… in training", title=title)
+    for name in result["settings"]:
+        revenue, ratio, of_budget, in_training = (
+            result[f"{name}/{key}"]
+            for key in ("revenue", "regret_sum_over_revenue", "regret_over_budget", "training_ratio")
+        )
+        trained = "" if in_training is None else f"{in_training:.3f}"
+        table.add_row(name, f"{revenue:.4f}", f"{ratio:.6f}", f"{of_budget:.3f}", trained)
+    return table
+
+
+def _setting_table(result: dict[str, Any], title: str) -> Table:
+    table = Table("", "", "95 % interval", "measured on", title=title)
     low, high = result["revenue_ci"]
     table.add_row(
         "revenue",
@@ -122,11 +261,17 @@ def result_table(result: dict[str, Any]) -> Table:
         f"{result['n_valuations']:,} profiles, {result['attack']}",
     )
     table.add_row("… / budget", f"{result['regret_over_budget']:.3f}", "", f"budget {result['regret_budget']:g}")
+    if (in_training := result.get("training_ratio")) is not None:
+        table.add_row("… in training", f"{in_training:.3f}", "", "last 5 % of iterations, own search")
     table.add_row("largest regret", f"{result['regret_max']:.6f}", "", "one bidder, one profile")
-    table.add_row(
-        "regret / revenue",
-        f"{result['protocol_regret_sum_over_revenue']:.6f}",
-        "",
-        f"{result['protocol_n_valuations']:,} profiles, protocol",
-    )
+    if result["attack"] != "protocol":
+        low, high = result["protocol_regret_sum_over_revenue_ci"]
+        table.add_row(
+            "regret / revenue",
+            f"{result['protocol_regret_sum_over_revenue']:.6f}",
+            f"{low:.6f} to {high:.6f}",
+            f"{result['protocol_n_valuations']:,} profiles, protocol",
+        )
+    low, high = result["score_ci"]
+    table.add_row("score", f"{result['score']:.4f}", f"{low:.4f} to {high:.4f}", "(√revenue - √regret)²")
     return table

@@ -2,16 +2,23 @@
 
 Settings are written as in the paper: `2x3` is two bidders and three items with values in [0, 1]. `416x47` is the
 paper's asymmetric setting: one bidder whose values lie in [4, 16] for the first item and in [4, 7] for the second.
+`2x3..3x7` is the mixture of all settings with 2 to 3 bidders and 3 to 7 items.
+`2x3-unit` is 2x3 with unit demand: a bidder has use for one item at most, so its value of a bundle is that of the best
+item in it (Dütting et al. 2019). Then a mechanism gives each bidder at most one item, and utilities stay as they are.
 """
 
 import dataclasses
 import math
 import re
 from collections.abc import Sequence
+from typing import Literal
 
 from gt_core.errors import InputError
 
-__all__ = ["Setting", "parse_setting"]
+__all__ = ["Demand", "Setting", "parse_setting", "parse_settings"]
+
+Demand = Literal["additive", "unit"]
+"""Whether a bidder wants all items or one."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,6 +39,8 @@ class Setting:
     """Smallest value of each item to any bidder, length m."""
     high: tuple[float, ...]
     """Largest value of each item to any bidder, length m."""
+    demand: Demand = "additive"
+    """Whether a bidder's value of a bundle is the sum over its items, or that of the best one."""
 
     def __post_init__(self) -> None:
         if min(self.bidders, self.items) < 1:
@@ -68,8 +77,32 @@ def parse_setting(name: str) -> Setting:
     """
     if name in _NAMED:
         return _NAMED[name]
-    match = re.fullmatch(r"(\d+)x(\d+)", name)
-    if match is None or min(int(size) for size in match.groups()) < 1:
-        raise InputError(f"setting must be BIDDERSxITEMS with both at least 1, such as 2x3; got {name!r}")
-    bidders, items = (int(size) for size in match.groups())
-    return Setting(name, bidders, items, (0.0,) * items, (1.0,) * items)
+    match = re.fullmatch(r"(\d+)x(\d+)(-unit)?", name)
+    if match is None or min(int(size) for size in match.groups()[:2]) < 1:
+        raise InputError(f"setting must be BIDDERSxITEMS with both at least 1, such as 2x3 or 2x3-unit; got {name!r}")
+    bidders, items = (int(size) for size in match.groups()[:2])
+    demand: Demand = "unit" if match[3] else "additive"
+    return Setting(name, bidders, items, (0.0,) * items, (1.0,) * items, demand)
+
+
+def parse_settings(text: str) -> tuple[Setting, ...]:
+    """The setting called `text`, or all those of a mixture FIRST..LAST, smallest first.
+
+    Raises:
+        InputError: if a setting does not exist, or FIRST has more bidders or items than LAST.
+    """
+    first, dots, last = text.partition("..")
+    if not dots:
+        return (parse_setting(text),)
+    if {first, last} & set(_NAMED):
+        raise InputError(f"a mixture reaches from one BIDDERSxITEMS to another, such as 2x3..3x7; got {text!r}")
+    start, end = parse_setting(first), parse_setting(last)
+    if start.demand != end.demand:
+        raise InputError(f"a mixture has one kind of demand; {text!r} has both")
+    if start.bidders > end.bidders or start.items > end.items:
+        raise InputError(f"a mixture begins with its smallest setting; {text!r} is the other way round")
+    return tuple(
+        parse_setting(f"{bidders}x{items}{'-unit' if start.demand == 'unit' else ''}")
+        for bidders in range(start.bidders, end.bidders + 1)
+        for items in range(start.items, end.items + 1)
+    )

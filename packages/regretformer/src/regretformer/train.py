@@ -1,69 +1,78 @@
 """Training: revenue under a regret budget, by dual ascent (paper, section 3).
 
-Maximise expected revenue P subject to R / P <= R_max, where R is the sum of the bidders' expected regret. The loss is
-
-    L = -P + gamma R,    gamma <- max(0, gamma + eta (ln(R / P) - ln R_max)),
-
-with the multiplier moved first. Each iteration draws a batch whose profiles come in groups with the same opponents,
-lets one bidder deviate to the best report on its group's menu (see `regretformer.misreports`), and takes one step.
-Deviating bidders take turns, so the regret of one times n estimates the sum.
+Maximise expected revenue P while R, the sum of the bidders' expected regret, is held down (see
+`regretformer.constraint`). Each iteration draws a batch with the best misreports that a search finds on it (see
+`regretformer.deviations`), measures P and R with gradients, moves the multipliers, and takes one step of Adam. From a
+mixture of settings each iteration draws one.
 """
 
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
-from gt_core.dual import LogRatioAscent, Multiplier, dual_first_lagrangian
 from gt_core.run import Run, learn, require_finite
-from gt_core.schedules import cosine, geometric
+from gt_core.schedules import cosine
 from gt_core.seeding import Streams, derive_seed
-from torch import Tensor
 
-from regretformer.auction import Mechanism, Outcome, replace_report, utilities
 from regretformer.config import TrainConfig
-from regretformer.misreports import ascend, best_of_menu, frozen, stratified
-from regretformer.networks.build import build
-from regretformer.networks.network import AuctionNetwork
-from regretformer.valuations import UniformValuations, Valuations
+from regretformer.constraint import AugmentedRegret, Constraint, RegretBudget, sum_of_regrets
+from regretformer.deviations import Search, gains
+from regretformer.menu_search import MenuSearch
+from regretformer.networks.build import ToldApart, build
+from regretformer.networks.network import AuctionNetwork, Support
+from regretformer.pool_search import PoolSearch
+from regretformer.published_search import PublishedSearch
+from regretformer.sources import load_valuations
+from regretformer.valuations import Valuations
 
 __all__ = ["Trainer", "build_network", "train"]
 
 
-def train(run: Run, config: TrainConfig) -> AuctionNetwork:
+def train(run: Run, trainer: "Trainer") -> AuctionNetwork:
     """Train to the end, from the run's newest checkpoint if it has one, and return the network."""
-    trainer = Trainer(config)
-    learn(run, trainer, config.iterations)
+    learn(run, trainer, trainer.config.steps)
     run.keep_model(trainer.network.state_dict())
     return trainer.network
 
 
-def build_network(config: TrainConfig, seed: int = 0) -> AuctionNetwork:
+def build_network(config: TrainConfig, valuations: Valuations, seed: int = 0) -> AuctionNetwork:
     """The untrained network of a config.
 
-    Where the items' supports differ, the network sees them scaled to the unit box and, but for RegretNet, which tells
-    items apart by itself, encoded by position.
+    Where values do not lie in the unit box, the network sees them scaled to it. Bidders and items that the valuations
+    do not make alike are encoded by position, but for RegretNet, which tells everybody apart by itself.
+
+    Args:
+        config: which network.
+        valuations: of the setting, or of a mixture's largest.
+        seed: of the initial weights.
     """
-    auction = config.auction
-    box = torch.tensor(auction.low), torch.tensor(auction.high)
-    is_unit = not box[0].any() and bool((box[1] == 1).all())
+    size = valuations.setting
+    told_apart = "none" if config.net == "regretnet" else config.told_apart
     return build(
         config.net,
-        auction.bidders,
-        auction.items,
+        size.bidders,
+        size.items,
         seed=seed,
-        support=None if is_unit else box,
-        told_apart="none" if config.net == "regretnet" or auction.is_symmetric else "items",
+        support=_support(valuations),
+        told_apart=_unlike(valuations) if told_apart == "auto" else told_apart,
+        demand=size.demand,
     )
 
 
-class Batch(NamedTuple):
-    """Profiles in groups that differ in one bidder's values only."""
+def _unlike(valuations: Valuations) -> ToldApart:
+    """Whom the valuations do not make alike."""
+    if valuations.bidders_alike:
+        return "none" if valuations.items_alike else "items"
+    return "bidders" if valuations.items_alike else "both"
 
-    profiles: Tensor
-    """Valuation profiles, [G, S, n, m]; along S only the deviating bidder's row changes."""
-    candidates: Tensor
-    """Misreports to try in each group besides the S true values, [G, K, m]."""
-    bidder: int
-    """Who deviates."""
+
+def _support(valuations: Valuations) -> Support | None:
+    """The valuations' box, in as few numbers as hold it: a network with one pair of numbers takes any size."""
+    low, high = valuations.low.cpu(), valuations.high.cpu()
+    if bool((low == low[0, 0]).all() and (high == high[0, 0]).all()):
+        is_unit = (low[0, 0].item(), high[0, 0].item()) == (0.0, 1.0)
+        return None if is_unit else (low[0, 0], high[0, 0])
+    rows_alike = bool((low == low[0]).all() and (high == high[0]).all())
+    return (low[0], high[0]) if rows_alike else (low, high)
 
 
 class Trainer:
@@ -71,54 +80,66 @@ class Trainer:
 
     Args:
         config: the run's config.
+
+    Raises:
+        InputError: if the config's valuations cannot be used.
     """
 
     def __init__(self, config: TrainConfig) -> None:
         self.config = config
         self.step = 0
         self.streams = Streams(config.seed, config.device)
-        self.valuations = UniformValuations(config.auction, torch.device(config.device))
-        self.network = build_network(config, derive_seed(config.seed, "initialisation")).to(config.device)
+        self.valuations = [load_valuations(config, setting, device=config.device) for setting in config.auctions]
+        self.unit = max(valuations.high.max().item() for valuations in self.valuations)
+        self.searches = [_search(config, valuations, self.streams) for valuations in self.valuations]
+        seed = derive_seed(config.seed, "initialisation")
+        self.network = build_network(config, self.valuations[-1], seed).to(config.device)
         self.optimiser = torch.optim.Adam(self.network.parameters(), lr=config.learning_rate)
-        self.multiplier = Multiplier(1.0, LogRatioAscent(config.dual_rate))
+        self.constraint: Constraint = (
+            AugmentedRegret(config) if config.constraint == "augmented" else RegretBudget(config)
+        )
 
     def iterate(self) -> dict[str, float]:
-        """One iteration: batch, misreports, dual step, primal step. Returns the figures to log."""
-        config, progress = self.config, self.step / self.config.iterations
-        budget = geometric(progress, config.budget_start, config.regret_budget, until=config.budget_until)
+        """One iteration: batch with misreports, dual step, primal step. Returns the figures to log."""
+        config, progress = self.config, self.step / self.config.steps
         for group in self.optimiser.param_groups:
-            group["lr"] = cosine(progress, config.learning_rate, 0.0)
+            group["lr"] = cosine(progress, config.learning_rate, config.learning_rate_end)
 
-        batch = draw_batch(config, self.valuations, self.step % config.auction.bidders, self.streams)
-        truthful = self.network(batch.profiles.flatten(0, 1))
-        reports = find_misreports(self.network, self.valuations, batch, truthful, config)
-        revenue = truthful.payments.sum(-1).mean()
-        regret = config.auction.bidders * deviation_gain(self.network, batch, truthful, reports).mean()
+        setting = self._draw_setting()
+        found = self.searches[setting].find(self.network)
+        revenue = found.truthful.payments.sum(-1).mean()
+        regrets = {bidder: gain.mean() for bidder, gain in gains(self.network, found).items()}
 
-        ratio = (regret / revenue).item()
+        ratio = (sum_of_regrets(regrets, found.profiles.shape[1]) / revenue).item()
         require_finite(regret_over_revenue=ratio)
-        loss = dual_first_lagrangian(
-            -revenue, self.multiplier, violation=regret, measured=ratio / (config.budget_margin * budget)
-        )
+        in_units = {bidder: regret / self.unit for bidder, regret in regrets.items()}
+        loss = self.constraint.loss(revenue / self.unit, in_units, setting, progress)
         self.optimiser.zero_grad()
         loss.backward()
+        self.searches[setting].learn(found)
         torch.nn.utils.clip_grad_norm_(self.network.parameters(), config.clip_norm)
         self.optimiser.step()
         self.step += 1
         return {
+            **({"train/setting": setting} if len(self.searches) > 1 else {}),
             "train/revenue": revenue.item(),
             "train/regret_over_revenue": ratio,
-            "dual/budget": budget,
-            "dual/multiplier": self.multiplier.value.item(),
+            **self.constraint.figures(setting),
         }
 
+    def _draw_setting(self) -> int:
+        """Each setting of a mixture with the same probability."""
+        count = len(self.searches)
+        return 0 if count == 1 else int(self.streams.numpy("settings").integers(count))
+
     def state_dict(self) -> dict[str, Any]:
-        """Network, optimiser, multiplier, random generators and the count of steps."""
+        """Network, optimiser, multipliers, searches, random generators and the count of steps."""
         return {
             "step": self.step,
             "network": self.network.state_dict(),
             "optimiser": self.optimiser.state_dict(),
-            "multiplier": self.multiplier.state_dict(),
+            "constraint": self.constraint.state_dict(),
+            "searches": [search.state_dict() for search in self.searches],
             "streams": self.streams.state_dict(),
         }
 
@@ -127,66 +148,14 @@ class Trainer:
         self.step = state["step"]
         self.network.load_state_dict(state["network"])
         self.optimiser.load_state_dict(state["optimiser"])
-        self.multiplier.load_state_dict(state["multiplier"])
+        self.constraint.load_state_dict(state["constraint"])
+        for search, saved in zip(self.searches, state["searches"], strict=True):
+            search.load_state_dict(saved)
         self.streams.load_state_dict(state["streams"])
 
 
-def draw_batch(config: TrainConfig, valuations: Valuations, bidder: int, streams: Streams) -> Batch:
-    """A batch in which `bidder` deviates."""
-    groups, items = config.groups, config.auction.items
-    size, tried = config.batch // groups, max(1, config.candidates // groups)
-    opponents = valuations.profiles(groups, streams.torch("valuations"))
-    own = valuations.types(bidder, (groups, size), streams.torch("valuations"))
-    profiles = replace_report(opponents.unsqueeze(1).expand(-1, size, -1, -1), bidder, own)
-    unit = stratified((groups,), tried, items, streams.torch("candidates"))
-    return Batch(profiles, valuations.scale(unit, bidder), bidder)
-
-
-def find_misreports(
-    network: AuctionNetwork, valuations: Valuations, batch: Batch, truthful: Outcome, config: TrainConfig
-) -> Tensor:
-    """The best report found for each profile, [G * S, m].
-
-    Args:
-        network: the mechanism.
-        valuations: for the support.
-        batch: profiles and candidates.
-        truthful: the mechanism's outcome for the profiles, flattened to [G * S, ...].
-        config: how far to search.
-    """
-    reports = screen(network, batch, truthful)
-    if config.ascent_steps == 0:
-        return reports
-    low, high = valuations.low[batch.bidder], valuations.high[batch.bidder]
-    with frozen(network):
-        reports, _ = ascend(
-            network, batch.profiles.flatten(0, 1), batch.bidder, reports, low, high,
-            steps=config.ascent_steps, rate=config.ascent_rate,
-        )  # fmt: skip
-    return reports
-
-
-@torch.no_grad()
-def screen(network: AuctionNetwork, batch: Batch, truthful: Outcome) -> Tensor:
-    """The best of each group's true values and candidates for each profile, [G * S, m], by forward passes only."""
-    groups, tried, items = batch.candidates.shape
-    own = batch.profiles[:, :, batch.bidder]
-    opponents = batch.profiles[:, :1].expand(-1, tried, -1, -1)
-    deviating = network(replace_report(opponents, batch.bidder, batch.candidates).flatten(0, 1))
-    menus = [
-        torch.cat(
-            [true[:, batch.bidder].unflatten(0, (groups, -1)), other[:, batch.bidder].unflatten(0, (groups, -1))], 1
-        )
-        for true, other in zip(truthful, deviating, strict=True)
-    ]
-    _, index = best_of_menu(own, *menus)
-    reports = torch.cat([own, batch.candidates], dim=1).gather(1, index.unsqueeze(-1).expand(-1, -1, items))
-    return reports.flatten(0, 1)
-
-
-def deviation_gain(network: Mechanism, batch: Batch, truthful: Outcome, reports: Tensor) -> Tensor:
-    """What the deviating bidder gains by its report, at least 0, differentiable in the weights, [G * S]."""
-    profiles = batch.profiles.flatten(0, 1)
-    deviating = network(replace_report(profiles, batch.bidder, reports))
-    gain = utilities(profiles, deviating) - utilities(profiles, truthful)
-    return gain[:, batch.bidder].clamp_min(0)
+def _search(config: TrainConfig, valuations: Valuations, streams: Streams) -> Search:
+    if config.search == "published":
+        return PublishedSearch(config, valuations)
+    is_menu = config.search == "menu" or (config.search == "auto" and valuations.setting.bidders == 1)
+    return MenuSearch(config, valuations, streams) if is_menu else PoolSearch(config, valuations, streams)

@@ -4,9 +4,11 @@ A profile is a tensor [n, m]: the value of each of m items to each of n bidders;
 sum over its items (additive valuations). Reports are confined to a box per bidder and item.
 """
 
+import copy
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
+from typing import Self
 
 import torch
 from gt_core.errors import InputError
@@ -60,9 +62,28 @@ class Valuations(ABC):
         """Values of one bidder, drawn without regard to the others, [*shape, m]."""
         return self.profiles(math.prod(shape), generator)[:, bidder].reshape(*shape, self.setting.items)
 
+    @property
+    def bidders_alike(self) -> bool:
+        """Whether exchanging two bidders leaves the distribution as it is; False where that is not known."""
+        return False
+
+    @property
+    def items_alike(self) -> bool:
+        """Whether exchanging two items does."""
+        return False
+
     def scale(self, unit: Tensor, bidder: int) -> Tensor:
         """Points of the unit box, [..., m], moved to the bidder's box."""
         return self.low[bidder] + (self.high[bidder] - self.low[bidder]) * unit
+
+    def to(self, device: torch.device) -> Self:
+        """The same distribution with samples on another device."""
+        moved = copy.copy(self)
+        moved.device = device
+        for name, value in vars(self).items():
+            if isinstance(value, Tensor):
+                setattr(moved, name, value.to(device))
+        return moved
 
 
 class UniformValuations(Valuations):
@@ -78,6 +99,16 @@ class UniformValuations(Valuations):
         row = [uniform(low, high) for low, high in zip(setting.low, setting.high, strict=True)]
         self.marginals = [row] * setting.bidders
         """The distribution of each bidder's value for each item, n lists of m."""
+
+    @property
+    def bidders_alike(self) -> bool:
+        """Always."""
+        return True
+
+    @property
+    def items_alike(self) -> bool:
+        """Whether all items have the same box."""
+        return self.setting.is_symmetric
 
     def profiles(self, count: int, generator: torch.Generator) -> Tensor:
         """`count` valuation profiles, [count, n, m]."""
@@ -96,7 +127,8 @@ class IndependentValuations(Valuations):
 
     Args:
         marginals: n lists of m distributions; those of torch must have a bounded support, others need `from_torch` with
-            bounds. Repeating one object, as in `[[value] * items] * bidders`, makes sampling faster.
+            bounds. Repeat one object, as in `[[value] * items] * bidders`, where distributions are the same: sampling
+            is then faster, and bidders or items are known to be alike.
         name: of the setting; by default BIDDERSxITEMS.
         device: where samples live.
 
@@ -122,6 +154,17 @@ class IndependentValuations(Valuations):
         hull = tuple(map(min, zip(*low, strict=True))), tuple(map(max, zip(*high, strict=True)))
         setting = Setting(name or f"{len(lengths)}x{lengths[0]}", len(lengths), lengths[0], *hull)
         super().__init__(setting, independent=True, device=device, low=low, high=high)
+
+    @property
+    def bidders_alike(self) -> bool:
+        """Whether all bidders have the same distribution objects."""
+        return all(_identities(row) == _identities(self.marginals[0]) for row in self.marginals)
+
+    @property
+    def items_alike(self) -> bool:
+        """Whether all items have."""
+        columns = [_identities(column) for column in zip(*self.marginals, strict=True)]
+        return columns.count(columns[0]) == len(columns)
 
     def profiles(self, count: int, generator: torch.Generator) -> Tensor:
         """`count` valuation profiles, [count, n, m]."""
@@ -170,6 +213,10 @@ class FunctionValuations(Valuations):
         if not isinstance(drawn, Tensor):
             raise InputError(f"{name}(count, generator) must return a tensor of profiles, not {type(drawn).__name__}")
         return require_profiles(drawn.to(self.low), (count, *self.low.shape), self.low, self.high, name)
+
+
+def _identities(marginals: Sequence[Marginal]) -> list[int]:
+    return [id(marginal) for marginal in marginals]
 
 
 def _draw(marginals: Sequence[Marginal], numbers: Tensor) -> Tensor:

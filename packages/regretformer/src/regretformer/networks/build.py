@@ -7,6 +7,7 @@ from gt_core.errors import InputError
 
 from regretformer.networks import equivariantnet, regretformer, regretnet
 from regretformer.networks.network import AuctionNetwork, Support
+from regretformer.setting import Demand
 
 __all__ = ["NetName", "ToldApart", "build"]
 
@@ -23,6 +24,7 @@ def build(
     seed: int,
     support: Support | None = None,
     told_apart: ToldApart = "none",
+    demand: Demand = "additive",
 ) -> AuctionNetwork:
     """An untrained network with the published shape and initialisation, on the CPU.
 
@@ -35,12 +37,15 @@ def build(
         seed: of the initial weights; no random state outside is read or changed.
         support: smallest and largest bids, each a number, [m] or [n, m], by which the network normalises what it sees.
         told_apart: whether the first n bidders, the first m items or both are encoded by position.
+        demand: unit keeps every bidder to one item at most.
 
     Raises:
         InputError: if there is no such network, n or m is below 1, or a RegretNet is to encode positions.
     """
     if net not in get_args(NetName):
         raise InputError(f"net must be one of {', '.join(get_args(NetName))}; got {net!r}")
+    if demand not in get_args(Demand):
+        raise InputError(f"demand must be one of {', '.join(get_args(Demand))}; got {demand!r}")
     if min(bidders, items) < 1:
         raise InputError(f"a network needs at least 1 bidder and 1 item, got {bidders}x{items}")
     positions = _lengths(bidders, items, told_apart)
@@ -48,14 +53,14 @@ def build(
         torch.default_generator.manual_seed(seed)  # nn.Linear takes no generator
         if net == "regretformer":
             shape = regretformer.published_shape(bidders, items)
-            return regretformer.RegretFormer(shape, support=support, positions=positions)
+            return regretformer.RegretFormer(shape, support=support, positions=positions, demand=demand)
         if net == "equivariantnet":
             layers = equivariantnet.published_layers(bidders, items)
-            return equivariantnet.EquivariantNet(layers, support=support, positions=positions)
+            return equivariantnet.EquivariantNet(layers, support=support, positions=positions, demand=demand)
         if told_apart != "none":
             raise InputError(f"regretnet tells everybody apart by itself; told_apart must be none, not {told_apart!r}")
         layers = regretnet.published_layers(bidders, items)
-        return regretnet.RegretNet(bidders, items, layers, support=support)
+        return regretnet.RegretNet(bidders, items, layers, support=support, demand=demand)
 
 
 def _lengths(bidders: int, items: int, told_apart: ToldApart) -> tuple[int, int]:

@@ -1,6 +1,6 @@
 """EquivariantNet: exchangeable layers with ReLU between them (Rahme et al. 2021; published shapes).
 
-    x0 = relu(Exchangeable(bids)),  x = relu(Exchangeable(x))  L - 2 times         [B, n, m, 32]
+    x0 = relu(Exchangeable(bids)),  x = relu(Exchangeable(x))  L - 2 times         [n, m, B, 32]
     allocation logits = Exchangeable(x),  payment fraction = sigmoid(mean over items of Exchangeable(x))
 
 Per item the allocation is a softmax over the bidders and "unsold", whose logit is minus the sum of theirs. The network
@@ -11,9 +11,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from regretformer.networks.exchangeable import Exchangeable, Positions, sell
+from regretformer.networks.exchangeable import Exchangeable, Positions, entries_first, sell
 from regretformer.networks.masks import Presence, mean_over_bidders, mean_over_items
 from regretformer.networks.network import AuctionNetwork, Support
+from regretformer.setting import Demand
 
 __all__ = ["EquivariantNet", "published_layers"]
 
@@ -38,6 +39,7 @@ class EquivariantNet(AuctionNetwork):
         channels: width of the layers between.
         support: see `AuctionNetwork`.
         positions: how many bidders and how many items to tell apart; 0 treats them alike.
+        demand: see `AuctionNetwork`.
     """
 
     def __init__(
@@ -47,20 +49,25 @@ class EquivariantNet(AuctionNetwork):
         channels: int = _CHANNELS,
         support: Support | None = None,
         positions: tuple[int, int] = (0, 0),
+        demand: Demand = "additive",
     ) -> None:
-        super().__init__(support)
+        super().__init__(support, demand)
         self.input_layer = Exchangeable(1, channels)
         self.positions = Positions(channels, *positions)
         self.body_layers = nn.ModuleList(Exchangeable(channels, channels) for _ in range(layers - 2))
         self.allocation_layer = Exchangeable(channels, 1)
         self.payment_layer = Exchangeable(channels, 1)
 
+    def numbers_per_profile(self, bidders: int, items: int) -> int:
+        """See `AuctionNetwork`."""
+        return 4 * bidders * items * self.input_layer.own.out_features
+
     def decide(self, bids: Tensor, mask: Presence | None = None) -> tuple[Tensor, Tensor]:
         """Allocation [B, n, m] and payment fractions [B, n] for bids [B, n, m]."""
-        x = F.relu(self.positions(self.input_layer(self.seen(bids).unsqueeze(-1), mask)))
+        x = F.relu(self.positions(self.input_layer(entries_first(self.seen(bids)), mask)))
         for layer in self.body_layers:
             x = F.relu(layer(x, mask))
-        allocation = sell(self.allocation_layer(x, mask).squeeze(-1), mask)
+        allocation = sell(self.allocation_layer(x, mask).squeeze(-1).permute(2, 0, 1), mask, self.demand)
         fractions = torch.sigmoid(self._payment_logits(x, mask))
         return allocation, fractions if mask is None else fractions * mask.bidders
 
@@ -69,4 +76,4 @@ class EquivariantNet(AuctionNetwork):
         own, over_bidders, over_items, over_both = self.payment_layer.weights
         means = mean_over_items(x, mask)
         overall = F.linear(mean_over_bidders(means, mask), over_bidders + over_both, self.payment_layer.own.bias)
-        return (F.linear(means, own + over_items) + overall)[:, :, 0, 0]
+        return (F.linear(means, own + over_items) + overall)[:, 0, :, 0].t()

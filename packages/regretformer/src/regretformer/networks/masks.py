@@ -45,13 +45,13 @@ def pad(profiles: Sequence[Tensor]) -> tuple[Tensor, Presence]:
 
 
 def mean_over_bidders(x: Tensor, mask: Presence | None) -> Tensor:
-    """Mean of [B, n, m, c] over the bidders that are there, [B, 1, m, c]."""
-    return x.mean(1, keepdim=True) if mask is None else _mean(x, mask.bidders[:, :, None, None], 1)
+    """Mean of [n, m, B, c] over the bidders that are there, [1, m, B, c]."""
+    return x.mean(0, keepdim=True) if mask is None else _mean(x, mask.bidders.t()[:, None, :, None], 0)
 
 
 def mean_over_items(x: Tensor, mask: Presence | None) -> Tensor:
-    """Mean of [B, n, m, c] over the items that are there, [B, n, 1, c]."""
-    return x.mean(2, keepdim=True) if mask is None else _mean(x, mask.items[:, None, :, None], 2)
+    """Mean of [n, m, B, c] over the items that are there, [n, 1, B, c]."""
+    return x.mean(1, keepdim=True) if mask is None else _mean(x, mask.items.t()[None, :, :, None], 1)
 
 
 def _mean(x: Tensor, present: Tensor, axis: int) -> Tensor:

@@ -10,9 +10,8 @@ permutations of bidders and of items.
 
 Per item the allocation is a softmax over the bidders and "unsold", so no item is given twice.
 
-Training and every search for misreports spend their time here, so some steps are rearranged, each exactly: both
-attentions share one normalisation, whose scale and shift are folded into the projections; a sequence of one entry
-attends to itself; two entries are weighed by the sigmoid of their difference; the head projects means.
+Training and every search for misreports spend their time here, so some steps are rearranged, each exactly: see
+`regretformer.networks.block`; and the head projects means instead of averaging projections.
 """
 
 import dataclasses
@@ -22,13 +21,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from regretformer.networks.exchangeable import Exchangeable, Positions, sell
+from regretformer.networks.block import Folded, Options, attention_block
+from regretformer.networks.exchangeable import Exchangeable, Positions, entries_first, sell
 from regretformer.networks.masks import Presence, mean_over_bidders, mean_over_items
-from regretformer.networks.network import AuctionNetwork, Support, tanh
+from regretformer.networks.network import AuctionNetwork, Support
+from regretformer.setting import Demand
 
 __all__ = ["RegretFormer", "Shape", "published_shape"]
 
-_SHORT = 3  # the longest sequence for which broadcasting beats matrix products on a CPU
 _EPS = 1e-6  # of every LayerNorm
 
 
@@ -65,27 +65,39 @@ class RegretFormer(AuctionNetwork):
         shape: its sizes.
         support: see `AuctionNetwork`.
         positions: how many bidders and how many items to tell apart; 0 treats them alike.
+        demand: see `AuctionNetwork`.
     """
 
-    def __init__(self, shape: Shape, *, support: Support | None = None, positions: tuple[int, int] = (0, 0)) -> None:
-        super().__init__(support)
+    def __init__(
+        self,
+        shape: Shape,
+        *,
+        support: Support | None = None,
+        positions: tuple[int, int] = (0, 0),
+        demand: Demand = "additive",
+    ) -> None:
+        super().__init__(support, demand)
         self.shape = shape
         self.input_layer = Exchangeable(1, shape.channels)
         self.positions = Positions(shape.channels, *positions)
         self.blocks = nn.ModuleList(Block(shape) for _ in range(shape.blocks))
         self.head = Head(shape.channels)
 
+    def numbers_per_profile(self, bidders: int, items: int) -> int:
+        """See `AuctionNetwork`."""
+        return 6 * bidders * items * self.shape.heads * self.shape.head_channels
+
     def decide(self, bids: Tensor, mask: Presence | None = None) -> tuple[Tensor, Tensor]:
         """Allocation [B, n, m] and payment fractions [B, n] for bids [B, n, m]."""
-        x = tanh(self.positions(self.input_layer(self.seen(bids).unsqueeze(-1), mask)))
+        s = torch.sigmoid(2 * self.positions(self.input_layer(entries_first(self.seen(bids)), mask)))
         for block in self.blocks:
-            x = tanh(block(x, mask))
-        logits, fractions = self.head(x, mask)
-        return sell(logits, mask), fractions if mask is None else fractions * mask.bidders
+            s = block(s, mask)
+        logits, fractions = self.head(s, mask)
+        return sell(logits, mask, self.demand), fractions if mask is None else fractions * mask.bidders
 
 
 class Block(nn.Module):
-    """Item attention beside bidder attention, joined by a linear layer, with a residual."""
+    """Item attention beside bidder attention, joined by a linear layer, with a residual; then tanh."""
 
     def __init__(self, shape: Shape) -> None:
         super().__init__()
@@ -93,20 +105,19 @@ class Block(nn.Module):
         self.bidder_attention = Attention(shape)
         self.join = nn.Linear(2 * shape.channels, shape.channels)
 
-    def forward(self, x: Tensor, mask: Presence | None = None) -> Tensor:
-        """[B, n, m, h] to [B, n, m, h]."""
-        z = F.layer_norm(x, x.shape[-1:], eps=_EPS).flatten(0, 2)
-        over_items = self.item_attention(z, x, 2, None if mask is None else mask.items)
-        over_bidders = self.bidder_attention(z, x, 1, None if mask is None else mask.bidders)
-        joined: Tensor = self.join(tanh(torch.cat([over_items, over_bidders], dim=-1)))
-        return joined.add_(x)
+    def forward(self, s: Tensor, mask: Presence | None = None) -> Tensor:
+        """[n, m, B, h] to [n, m, B, h], both as sigmoids; see `regretformer.networks.block`."""
+        present = (None, None) if mask is None else (mask.items, mask.bidders)
+        return attention_block(s, Options(self.item_attention.heads, _EPS, *present), self._folded(*s.shape[:2]))
+
+    def _folded(self, bidders: int, items: int) -> Folded:
+        join = self.join.weight
+        offsets = 2 * (self.join.bias - join.sum(1)) - 2
+        return Folded(*self.item_attention.folded(items), *self.bidder_attention.folded(bidders), 4 * join, offsets)
 
 
 class Attention(nn.Module):
-    """Multi-head self-attention with the norm in front and a residual, along one axis.
-
-    A sequence of length one attends to itself alone: its softmax is 1 and only the value projection remains.
-    """
+    """Multi-head self-attention with the norm in front and a residual, along one axis."""
 
     def __init__(self, shape: Shape) -> None:
         super().__init__()
@@ -118,72 +129,15 @@ class Attention(nn.Module):
         self.values = nn.Linear(shape.channels, width, bias=False)
         self.output = nn.Linear(width, shape.channels, bias=False)
 
-    def forward(self, z: Tensor, x: Tensor, axis: int, present: Tensor | None) -> Tensor:
-        """The attended [B, n, m, h].
-
-        Args:
-            z: x brought to mean 0 and variance 1 over its channels, [B * n * m, h].
-            x: [B, n, m, h].
-            axis: along which to attend, 1 for bidders or 2 for items.
-            present: which of the axis' entries are there, [B, n] or [B, m]; all if None.
-        """
-        if x.shape[axis] == 1:
-            alone = self._project(z, self.output.weight @ self.values.weight)
-            return alone.add_(x.flatten(0, 2)).view_as(x)
-        joint = self._project(z, torch.cat([self.queries.weight, self.keys.weight, self.values.weight]))
-        parts = [part.view(*x.shape[:3], self.heads, self.head_channels) for part in joint.chunk(3, dim=1)]
-        queries, keys, values = parts if axis == 2 else [part.transpose(1, 2) for part in parts]
-        mixed = mix(queries, keys, values, present)
-        mixed = (mixed if axis == 2 else mixed.transpose(1, 2)).reshape(-1, self.output.in_features)
-        return F.linear(mixed, self.output.weight).add_(x.flatten(0, 2)).view_as(x)
-
-    def _project(self, z: Tensor, weight: Tensor) -> Tensor:
-        """The weight on z after the norm's scale and shift, which are folded into the weight."""
-        return F.linear(z, weight * self.norm.weight, weight @ self.norm.bias)
-
-
-def mix(queries: Tensor, keys: Tensor, values: Tensor, present: Tensor | None = None) -> Tensor:
-    """Softmax attention along the third axis.
-
-    Args:
-        queries: [B, S, L, H, d].
-        keys: [B, S, L, H, d].
-        values: [B, S, L, H, d].
-        present: which of the L entries are there, [B, L]; all if None.
-
-    Returns:
-        [B, S, L, H, d].
-    """
-    length = queries.shape[2]
-    if present is not None or length > _SHORT:
-        return mix_long(queries, keys, values, present)
-    return mix_pair(queries, keys, values) if length == 2 else mix_short(queries, keys, values)
-
-
-def mix_pair(queries: Tensor, keys: Tensor, values: Tensor) -> Tensor:
-    """Two entries: the weight of the first is the sigmoid of its score minus the second's."""
-    (first_key, second_key), (first, second) = keys.split(1, dim=2), values.split(1, dim=2)
-    lead = (queries * (first_key - second_key)).sum(-1, keepdim=True) / math.sqrt(queries.shape[-1])
-    mixed: Tensor = second + torch.sigmoid(lead) * (first - second)
-    return mixed
-
-
-def mix_short(queries: Tensor, keys: Tensor, values: Tensor) -> Tensor:
-    """A few entries, by broadcasting; twice as fast as matrix products of three rows."""
-    scores = (queries.unsqueeze(3) * keys.unsqueeze(2)).sum(-1) / math.sqrt(queries.shape[-1])  # [B, S, L, L, H]
-    return (torch.softmax(scores, dim=3).unsqueeze(-1) * values.unsqueeze(2)).sum(3)
-
-
-def mix_long(queries: Tensor, keys: Tensor, values: Tensor, present: Tensor | None = None) -> Tensor:
-    """Any number of entries, by matrix products.
-
-    Scores have the keys in front of the queries: a softmax over the last axis would take four times as long on a CPU.
-    """
-    q, k, v = (part.transpose(2, 3).contiguous() for part in (queries, keys, values))  # [B, S, H, L, d]
-    scores = (k @ q.transpose(-1, -2)) / math.sqrt(q.shape[-1])
-    if present is not None:
-        scores = scores.masked_fill(~present[:, None, None, :, None], -math.inf)
-    return (torch.softmax(scores, dim=-2).transpose(-1, -2) @ v).transpose(2, 3)
+    def folded(self, length: int) -> tuple[Tensor, Tensor, Tensor]:
+        """Projections, shifts and output for sequences of a length, with the norm's scale and shift; see `Folded`."""
+        output = 2 * self.output.weight
+        if length == 1:
+            weights = (output @ self.values.weight).unsqueeze(0)
+        else:
+            queries = self.queries.weight / math.sqrt(self.head_channels)
+            weights = torch.stack([queries, self.keys.weight, self.values.weight])
+        return weights * self.norm.weight, weights @ self.norm.bias, output
 
 
 class Head(nn.Module):
@@ -199,10 +153,10 @@ class Head(nn.Module):
         self.item_vectors = nn.Linear(channels, channels, bias=False)
         self.fractions = nn.Linear(channels, 1)
 
-    def forward(self, x: Tensor, mask: Presence | None = None) -> tuple[Tensor, Tensor]:
-        """[B, n, m, h] to the allocation logits [B, n, m] and the payment fractions [B, n]."""
-        z = self.norm(x)
-        bidders = self.bidder_vectors(mean_over_items(z, mask).squeeze(2))
-        items = self.item_vectors(mean_over_bidders(z, mask).squeeze(1))
-        logits = bidders @ items.transpose(1, 2) / math.sqrt(x.shape[-1])
-        return logits, torch.sigmoid(self.fractions(bidders)).squeeze(-1)
+    def forward(self, s: Tensor, mask: Presence | None = None) -> tuple[Tensor, Tensor]:
+        """Sigmoids [n, m, B, h] to the allocation logits [B, n, m] and the payment fractions [B, n]."""
+        z = F.layer_norm(s, self.norm.normalized_shape, self.norm.weight, self.norm.bias, _EPS / 4)
+        bidders = self.bidder_vectors(mean_over_items(z, mask))
+        items = self.item_vectors(mean_over_bidders(z, mask))
+        logits = (bidders * items).sum(-1) / math.sqrt(s.shape[-1])
+        return logits.permute(2, 0, 1), torch.sigmoid(self.fractions(bidders))[:, 0, :, 0].t()

@@ -3,6 +3,9 @@
 One returns (n + 1) x m logits: for each item a softmax over the bidders and "unsold", whose logit is free. The other
 returns the n payment fractions. Layers between have 100 units and tanh; weights start Xavier-uniform and biases at
 zero. A RegretNet fits one number of bidders and items only, and tells them all apart.
+
+With unit demand there are n x (m + 1) logits more, for each bidder a softmax over the items and "nothing", and the
+allocation is the smaller of the two shares.
 """
 
 import itertools
@@ -15,6 +18,7 @@ from torch import Tensor, nn
 
 from regretformer.networks.masks import Presence
 from regretformer.networks.network import AuctionNetwork, Support, tanh
+from regretformer.setting import Demand
 
 __all__ = ["RegretNet", "published_layers"]
 
@@ -38,16 +42,29 @@ class RegretNet(AuctionNetwork):
         layers: linear layers of each perceptron.
         width: units of the layers between.
         support: see `AuctionNetwork`.
+        demand: see `AuctionNetwork`.
     """
 
     def __init__(
-        self, bidders: int, items: int, layers: int, *, width: int = _WIDTH, support: Support | None = None
+        self,
+        bidders: int,
+        items: int,
+        layers: int,
+        *,
+        width: int = _WIDTH,
+        support: Support | None = None,
+        demand: Demand = "additive",
     ) -> None:
-        super().__init__(support)
-        self.bidders, self.items = bidders, items
+        super().__init__(support, demand)
+        self.bidders, self.items, self.width = bidders, items, width
         between = [width] * (layers - 1)
-        self.allocation_layers = perceptron([bidders * items, *between, (bidders + 1) * items])
+        logits = (bidders + 1) * items + (bidders * (items + 1) if demand == "unit" else 0)
+        self.allocation_layers = perceptron([bidders * items, *between, logits])
         self.payment_layers = perceptron([bidders * items, *between, bidders])
+
+    def numbers_per_profile(self, bidders: int, items: int) -> int:  # noqa: ARG002 (it has one size)
+        """See `AuctionNetwork`."""
+        return 2 * self.width
 
     def decide(self, bids: Tensor, mask: Presence | None = None) -> tuple[Tensor, Tensor]:
         """Allocation [B, n, m] and payment fractions [B, n].
@@ -61,9 +78,14 @@ class RegretNet(AuctionNetwork):
                 f"{'' if mask is None else ' with a mask'}; equivariantnet and regretformer take any size"
             )
         flat = self.seen(bids).flatten(1)
-        logits = run(self.allocation_layers, flat).unflatten(1, (self.bidders + 1, self.items))
+        logits = run(self.allocation_layers, flat)
         fractions = torch.sigmoid(run(self.payment_layers, flat))
-        return torch.softmax(logits, dim=1)[:, :-1], fractions
+        per_item, per_bidder = logits.tensor_split([(self.bidders + 1) * self.items], dim=1)
+        allocation = torch.softmax(per_item.unflatten(1, (self.bidders + 1, self.items)), dim=1)[:, :-1]
+        if self.demand == "unit":
+            wanted = torch.softmax(per_bidder.unflatten(1, (self.bidders, self.items + 1)), dim=2)[:, :, :-1]
+            allocation = torch.minimum(allocation, wanted)
+        return allocation, fractions
 
 
 def perceptron(widths: list[int]) -> nn.ModuleList:
