@@ -148,10 +148,11 @@ def test_estimated_audit_agrees_with_the_exact_one():
     exact = audit_exact(game, policies, rules, 1, 0.9)
     source = torch.Generator().manual_seed(2)
     found = audit_estimated(TensorArena(game), policies, rules, 1, 0.9, source, episodes=100, continuations=10)
-    assert torch.allclose(found.values, exact.values, atol=0.6)
     assert (found.gains - exact.gains).abs().le(2 * found.gain_errors + 0.05).all()
     assert (found.slack - exact.slack).abs().le(2 * found.slack_errors + 0.05).all()
-    assert torch.allclose(found.probabilities, exact.probabilities.float(), atol=0.12)
+    long = audit_estimated(TensorArena(game), policies, rules, 1, 0.9, source, episodes=3000, continuations=2)
+    assert torch.allclose(long.values, exact.values, atol=0.5)  # standard errors are below 0.12
+    assert torch.allclose(long.probabilities, exact.probabilities.float(), atol=0.04)
 
 
 def test_estimated_gain_of_the_last_defection():

@@ -11,9 +11,8 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import one_hot
 
-from mediated_marl.coalitions import coalition_number
+from mediated_marl.coalitions import coalition_members, coalition_number
 from mediated_marl.games import (
     CoinGame,
     IteratedPublicGoodsGame,
@@ -70,10 +69,10 @@ def lock_shares(locks: Tensor, window: int) -> Tensor:
 def coalition_code(committed: Tensor, dtype: torch.dtype) -> Tensor:
     """How networks read coalitions `[*, N]`: who is in, and one-hot where there are few, so that all can differ."""
     n_agents = committed.shape[-1]
-    members = committed.to(dtype)
     if n_agents > MAX_ONE_HOT:
-        return members
-    return torch.cat([members, one_hot(coalition_number(committed), 2**n_agents).to(dtype)], -1)
+        return committed.to(dtype)
+    codes = torch.cat([coalition_members(n_agents).to(dtype), torch.eye(2**n_agents, dtype=dtype)], -1)
+    return codes[coalition_number(committed)]
 
 
 def code_size(n_agents: int) -> int:
