@@ -1,10 +1,12 @@
-"""Training in one-step games, ten seeds stacked, against a plain loop over agents: ratios within one run.
+"""Training with ten seeds stacked, against a plain loop over agents: ratios within one run.
 
 The plain learner is one seed of the published method as one would write it down: an actor and a critic network with an
 optimiser each for every agent, a network for the mediator and one for its critic with optimisers of their own, games
 played as a batch, gradients by automatic differentiation, and a loop over agents. Ours trains ten seeds at once. Both
 play 128 games per iteration and seed, and both take the same steps: play, agents, mediator under its constraint,
-critics, multiplier. The rounds alternate, times are processor times of one thread, and figures are medians.
+critics, multiplier. In the iterated public goods game a game is an episode of ten steps, and the multipliers are one
+per agent in the plain learner and a network of state and coalition in ours. The rounds alternate, times are processor
+times of one thread, and figures are medians.
 
     python benchmarks/mediated_marl_training.py [--seeds 10] [--rounds 9] [--iterations 20]
 """
@@ -13,11 +15,14 @@ import argparse
 import dataclasses
 import time
 from collections.abc import Callable
+from itertools import pairwise
 
 import numpy as np
 import torch
-from mediated_marl.config import PRESETS, TrainConfig
+from mediated_marl.config import PRESETS
 from mediated_marl.games import sacrifice
+from mediated_marl.markov import MarkovTrainer
+from mediated_marl.markov_config import MARKOV_PRESETS
 from mediated_marl.sampled import SampledTrainer
 from torch import Tensor, nn
 from torch.distributions import Categorical
@@ -48,9 +53,12 @@ class Player:
             optimiser.step()
 
 
-def two_layers(inputs: int, hidden: int, outputs: int) -> nn.Module:
-    """A small network."""
-    return nn.Sequential(nn.Linear(inputs, hidden), nn.ReLU(), nn.Linear(hidden, outputs))
+def small_network(*sizes: int) -> nn.Module:
+    """Layers of these sizes with ReLU between them."""
+    layers: list[nn.Module] = []
+    for inputs, outputs in pairwise(sizes):
+        layers += [nn.Linear(inputs, outputs), nn.ReLU()]
+    return nn.Sequential(*layers[:-1])
 
 
 def selfish_agents(n_agents: int, n_choices: int, rates: tuple[float, float]) -> list[Player]:
@@ -87,7 +95,7 @@ class PlainPublicGoods:
     def __init__(self, n_agents: int, multiplier: float) -> None:
         self.n_agents, self.multiplier = n_agents, multiplier
         self.agents = selfish_agents(n_agents, 3, (1e-3, 1e-2))
-        self.mediator = Player(two_layers(1, 16, 2), two_layers(1, 32, 1), (1e-3, 1e-2))
+        self.mediator = Player(small_network(1, 16, 2), small_network(1, 32, 1), (1e-3, 1e-2))
         self.log_multiplier = torch.zeros(())
 
     def iterate(self) -> None:
@@ -143,7 +151,7 @@ class PlainSacrifice:
     def __init__(self) -> None:
         self.payoffs = sacrifice().payoffs.float()
         self.agents = selfish_agents(2, 4, (1e-3, 1e-3))
-        self.mediator = Player(two_layers(3, 16, 3), two_layers(2, 32, 2), (1e-3, 1e-3))
+        self.mediator = Player(small_network(3, 16, 3), small_network(2, 32, 2), (1e-3, 1e-3))
         self.log_multipliers = torch.zeros(2)
 
     def iterate(self) -> None:
@@ -192,6 +200,92 @@ class PlainSacrifice:
                 self.log_multipliers[index] = (self.log_multipliers[index] + 1e-3 * weighed.mean()).clamp(-4, 4)
 
 
+class PlainIterated:
+    """One seed of the iterated public goods game of three agents under encouragement; values one step ahead."""
+
+    horizon, share, income, discount = 10, 0.5, 2 / 3, 0.99
+
+    def __init__(self) -> None:
+        rates = (5e-4, 1e-3)
+        networks = [(small_network(2, 16, 16, 3), small_network(2, 16, 16, 1)) for _ in range(3)]
+        self.agents = [Player(*pair, rates, weight_decay=0.0) for pair in networks]
+        actor, critic = small_network(10, 16, 16, 2), small_network(7, 16, 16, 3)
+        self.mediator = Player(actor, critic, (1e-3, 1e-3), weight_decay=0.0)
+        self.log_multipliers = torch.zeros(3)
+
+    def iterate(self) -> None:
+        """Play 128 episodes and move everybody."""
+        states, chosen, mediated, rewards = self._play()
+        for index, agent in enumerate(self.agents):
+            self._agent_learns(agent, index, states, chosen[..., index], rewards[..., index])
+        if (chosen == 2).any():
+            self._mediator_learns(states, chosen == 2, mediated, rewards)
+
+    def _play(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """States `[T + 1, B, 4]`, and choices, the mediator's actions and rewards `[T, B, 3]`."""
+        balances = torch.ones(GAMES, 3)
+        states, chosen, mediated, rewards = [self._state(balances, 0)], [], [], []
+        for step in range(self.horizon):
+            with torch.no_grad():
+                logits = [agent.actor(states[-1][:, [index, 3]]) for index, agent in enumerate(self.agents)]
+                chosen.append(torch.stack([Categorical(logits=one).sample() for one in logits], -1))
+                committed = chosen[-1] == 2
+                inputs = [self._seen(states[-1], committed, index) for index in range(3)]
+                actions = [Categorical(logits=self.mediator.actor(one)).sample() for one in inputs]
+            mediated.append(torch.stack(actions, -1))
+            given = self.share * balances * torch.where(committed, mediated[-1], chosen[-1])
+            rewards.append(self.income * given.sum(-1, keepdim=True) - given)
+            balances = balances + rewards[-1]
+            states.append(self._state(balances, step + 1))
+        return torch.stack(states), torch.stack(chosen), torch.stack(mediated), torch.stack(rewards)
+
+    def _state(self, balances: Tensor, step: int) -> Tensor:
+        return torch.cat([balances / 57.665, torch.full((GAMES, 1), step / self.horizon)], -1)
+
+    def _seen(self, states: Tensor, committed: Tensor, index: int) -> Tensor:
+        whose = torch.zeros(*states.shape[:-1], 3)
+        whose[..., index] = 1
+        return torch.cat([states, committed.float(), whose], -1)
+
+    def _ahead(self, values: Tensor) -> Tensor:
+        """The next step's values, 0 beyond the last."""
+        return torch.cat([values[1:], torch.zeros_like(values[:1])])
+
+    def _agent_learns(self, agent: Player, index: int, states: Tensor, chosen: Tensor, rewards: Tensor) -> None:
+        seen = states[:-1, :, [index, 3]]
+        values = agent.critic(seen).squeeze(-1)
+        target = rewards + self.discount * self._ahead(values.detach())
+        policy = Categorical(logits=agent.actor(seen))
+        gain = (target - values.detach()) * policy.log_prob(chosen) + 0.2 * policy.entropy()
+        agent.learn(-gain.mean(), (target - values).square().mean(), clip=0.1)
+
+    def _mediator_learns(self, states: Tensor, committed: Tensor, mediated: Tensor, rewards: Tensor) -> None:
+        now = states[:-1]
+        values = self.mediator.critic(torch.cat([now, committed.float()], -1))
+        target = rewards + self.discount * self._ahead(values.detach())
+        advantage = ((target - values.detach()) * committed).sum(-1)
+        violations = []
+        for index in range(3):
+            inside = committed.clone()
+            inside[..., index] = True
+            with torch.no_grad():
+                next_door = self.mediator.critic(torch.cat([now, inside.float()], -1))[..., index]
+            violations.append(torch.where(committed[..., index], torch.zeros(()), target[..., index] - next_door))
+            advantage = advantage - self.log_multipliers[index].exp() * violations[-1]
+        loss = torch.zeros(())
+        for index in range(3):
+            rows = committed[..., index]
+            if rows.any():
+                policy = Categorical(logits=self.mediator.actor(self._seen(now, committed, index)[rows]))
+                gain = advantage[rows] * policy.log_prob(mediated[..., index][rows]) + 0.2 * policy.entropy()
+                loss = loss - gain.mean()
+        self.mediator.learn(loss, (target - values).square().mean(), clip=0.1)
+        for index, violation in enumerate(violations):
+            if not committed[..., index].all():
+                step = 5e-3 * violation.sum() / (~committed[..., index]).sum()
+                self.log_multipliers[index] = (self.log_multipliers[index] + step).clamp(-4, 4)
+
+
 def seconds(work: Callable[[], object], iterations: int) -> float:
     """Processor time of one iteration, a mean over some."""
     start = time.process_time()
@@ -200,12 +294,22 @@ def seconds(work: Callable[[], object], iterations: int) -> float:
     return (time.process_time() - start) / iterations
 
 
-def compare(config: TrainConfig, plain: Callable[[], object], rounds: int, iterations: int) -> tuple[float, float]:
-    """Seconds per iteration and seed of the plain loop and of ours, medians over alternating rounds."""
-    trainer = SampledTrainer(config)
-    pairs = [(seconds(plain, iterations), seconds(trainer.iterate, 5 * iterations)) for _ in range(rounds + 1)]
-    plain_times, ours = np.array(pairs[1:]).T
-    return float(np.median(plain_times)), float(np.median(ours)) / config.seeds
+def compare(
+    ours: Callable[[], object], plain: Callable[[], object], rounds: int, iterations: int, ours_more: int = 5
+) -> tuple[float, float]:
+    """Seconds per iteration of the plain loop and of ours, medians over alternating rounds."""
+    pairs = [(seconds(plain, iterations), seconds(ours, ours_more * iterations)) for _ in range(rounds + 1)]
+    plain_times, our_times = np.median(np.array(pairs[1:]), 0)
+    return float(plain_times), float(our_times)
+
+
+def line(game: str, n_agents: int, learner: str, plain: float, ours: float) -> None:
+    """Print what one game took, in seconds per iteration and seed."""
+    print(
+        f"{game:12} {n_agents:6} {learner:>8} {1e3 * plain:9.3f} {1e3 * ours:8.4f} "
+        f"{GAMES / ours:12.0f} {plain / ours:5.0f}x",
+        flush=True,
+    )
 
 
 def main() -> None:
@@ -225,12 +329,13 @@ def main() -> None:
             PRESETS[preset], n_agents=n_agents, mediator=mediator, seeds=options.seeds, games=GAMES, iterations=10**6
         )
         plain = PlainPublicGoods(n_agents, 2.0 if n_agents <= 10 else 5.0) if game == "pgg" else PlainSacrifice()
-        theirs, ours = compare(config, plain.iterate, options.rounds, options.iterations)
-        print(
-            f"{game:12} {n_agents:6} {config.learner:>8} {1e3 * theirs:9.3f} {1e3 * ours:8.4f} "
-            f"{GAMES / ours:12.0f} {theirs / ours:5.0f}x",
-            flush=True,
-        )
+        theirs, ours = compare(SampledTrainer(config).iterate, plain.iterate, options.rounds, options.iterations)
+        line(game, n_agents, config.learner, theirs, ours / config.seeds)
+    several = dataclasses.replace(MARKOV_PRESETS["iterated-pgg"], seeds=options.seeds, games=GAMES, iterations=10**6)
+    iterations = max(1, options.iterations // 5)  # each plays ten steps
+    trainer, several_plain = MarkovTrainer(several), PlainIterated()
+    theirs, ours = compare(trainer.iterate, several_plain.iterate, options.rounds, iterations, 1)
+    line("iterated pgg", 3, "sampled", theirs, ours / several.seeds)
 
 
 if __name__ == "__main__":
