@@ -145,12 +145,12 @@ class PoolSearch:
         unit = stratified((len(self.rows),), fresh, self.valuations.setting.items, self.streams.torch("candidates"))
         candidates = [pool.best[self.rows], pool.ahead[self.rows], self.valuations.scale(unit, pool.bidder)]
         reports = screen(network, Batch(profiles, torch.cat(candidates, dim=1), pool.bidder), truthful)
-        if self.config.ascents > 0:
+        if self.config.ascent_steps > 0:
             low, high = self.valuations.low[pool.bidder], self.valuations.high[pool.bidder]
             with frozen(network):
                 reports, _ = ascend(
                     network, profiles.flatten(0, 1), pool.bidder, reports, low, high,
-                    steps=self.config.ascents, rate=self.config.ascent_rate,
+                    steps=self.config.ascent_steps, rate=self.config.ascent_rate,
                 )  # fmt: skip
         return Deviations(profiles.flatten(0, 1), truthful, {pool.bidder: reports.detach().requires_grad_(True)})
 

@@ -179,7 +179,7 @@ def _training_ratios(directory: Path, config: TrainConfig) -> dict[str, float]:
     if "train/regret_over_revenue" not in metrics:  # a distillation
         return {}
     ratios = metrics["train/regret_over_revenue"] / config.regret_budget
-    late = metrics["step"] > (1 - _END_OF_TRAINING) * config.steps
+    late = metrics["step"] > (1 - _END_OF_TRAINING) * config.iterations
     settings = metrics.get("train/setting", 0 * metrics["step"])
     seen = {auction.name: ratios[late & (settings == index)] for index, auction in enumerate(config.auctions)}
     return {name: float(values.mean()) for name, values in seen.items() if len(values)}
