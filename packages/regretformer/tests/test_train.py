@@ -220,7 +220,7 @@ def test_training_on_a_gpu(recipe: str) -> None:
         ({"regret_budget": 0.0}, "regret_budget must be positive and finite, got 0.0"),
         ({"regret_budget": math.nan}, "regret_budget must be positive and finite, got nan"),
         ({"regret_budget": math.inf}, "regret_budget must be positive and finite, got inf"),
-        ({"learning_rate": -1.0}, "learning_rate must be positive and finite, got -1.0"),
+        ({"learning_rate": -1.0}, "learning_rate must be at least 0, got -1.0"),
         ({"setting": "1x0"}, "got '1x0'"),
         ({"setting": "2x3..1x4"}, "begins with its smallest setting; '2x3..1x4' is the other way round"),
         ({"setting": "1x2..416x47"}, "reaches from one BIDDERSxITEMS to another, such as 2x3..3x7"),
@@ -234,9 +234,9 @@ def test_training_on_a_gpu(recipe: str) -> None:
         ({"penalty": math.nan}, "penalty must be positive and finite, got nan"),
         ({"penalty_step": -1.0}, "penalty_step must be at least 0, got -1.0"),
         ({"dual_floor": 1.0}, r"dual_floor must lie in \[0, 1\), got 1.0"),
-        ({"iterations": 0}, "iterations must be at least 1, got 0"),
-        ({"candidates": 0}, "candidates must be at least 1, got 0"),
-        ({"ascent_steps": -1}, "ascent_steps must be at least 0, got -1"),
+        ({"iterations": -1}, "iterations must be at least 0, got -1"),
+        ({"candidates": -1}, "candidates must be at least 0, got -1"),
+        ({"ascent_steps": -2}, "ascent_steps must be at least 0, or -1 for the default, got -2"),
         ({"budget_until": 1.5}, r"budget_until must lie in \(0, 1\], got 1.5"),
         ({"budget_start": 1e-4}, "budget_start 0.0001 is below regret_budget 0.001"),
         (
@@ -270,3 +270,16 @@ def test_config_names_runs_apart() -> None:
         "regretformer-1x2-fast-augmented-seed0",
         "regretformer-2x3..3x7-fast-seed0",
     ]
+
+
+def test_a_config_is_settled_by_the_size_of_its_setting() -> None:
+    """What the user gives stays; the rest comes from the setting, and of a mixture from its largest."""
+    small, large = TrainConfig(setting="1x2").settled(), TrainConfig(setting="2x3..3x7", iterations=5).settled()
+    assert small.iterations > 0
+    assert small.batch > 0
+    assert small.learning_rate > 0
+    assert small.ascent_steps == 0
+    assert large.iterations == 5
+    assert large.ascent_steps > 0
+    assert large.settled() == large
+    assert TrainConfig(setting="3x7", iterations=5).settled().batch == large.batch

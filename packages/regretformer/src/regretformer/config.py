@@ -38,7 +38,8 @@ _RECIPES = {
 }  # by the largest number of bidders times items
 
 _POSITIVE = (
-    "regret_budget", "budget_start", "budget_margin", "multiplier_start", "penalty", "ascent_rate", "dual_rate", "clip_norm",
+    "regret_budget", "budget_start", "budget_margin", "multiplier_start", "penalty", "ascent_rate", "dual_rate",
+    "clip_norm",
 )  # fmt: skip
 _COUNTS = ("values_per_group", "pool_batches", "pool_visits", "dataset_batches", "evaluation_valuations")
 _AT_LEAST_0 = ("iterations", "batch", "candidates", "learning_rate", "learning_rate_end", "penalty_step")
