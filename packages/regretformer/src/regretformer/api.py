@@ -41,8 +41,8 @@ def learn(preset: str = DEFAULT_PRESET, *, progress: bool = False, **settings: A
         raise InputError(f"preset {preset!r} does not exist; choose from {', '.join(PRESETS)}")
     config = dataclasses.replace(PRESETS[preset], **settings)
     trainer = Trainer(config)
-    with ProgressDisplay(config.iterations) if progress else contextlib.nullcontext() as display:
-        for step in range(config.iterations):
+    with ProgressDisplay(config.steps) if progress else contextlib.nullcontext() as display:
+        for step in range(config.steps):
             figures = trainer.iterate()
             if display is not None:
                 display.update(step + 1, {"revenue": figures["train/revenue"]})

@@ -36,7 +36,7 @@ _POSITIVE = (
     "dual_rate", "clip_norm",
 )  # fmt: skip
 _COUNTS = (
-    "steps", "batch", "values_per_group", "candidates", "pool_batches", "pool_visits", "dataset_batches",
+    "iterations", "batch", "values_per_group", "candidates", "pool_batches", "pool_visits", "dataset_batches",
     "evaluation_valuations",
 )  # fmt: skip
 
@@ -128,11 +128,11 @@ class TrainConfig(RunConfig):
             if not 0 < getattr(self, name) < math.inf:
                 raise InputError(f"{name} must be positive and finite, got {getattr(self, name)}")
         for name in _COUNTS:
-            if getattr(self, name) < 1:
-                raise InputError(f"{name} must be at least 1, got {getattr(self, name)}")
-        for name in ("ascents", "learning_rate_end", "penalty_step"):
-            if not 0 <= getattr(self, name) < math.inf:
-                raise InputError(f"{name} must be at least 0, got {getattr(self, name)}")
+            if (value := getattr(self, name)) is not None and value < 1:
+                raise InputError(f"{name} must be at least 1, got {value}")
+        for name in ("ascent_steps", "learning_rate_end", "penalty_step"):
+            if (value := getattr(self, name)) is not None and not 0 <= value < math.inf:
+                raise InputError(f"{name} must be at least 0, got {value}")
         if not 0 <= self.dual_floor < 1:
             raise InputError(f"dual_floor must lie in [0, 1), got {self.dual_floor}")
         if not 0 < self.budget_until <= 1:
@@ -208,8 +208,9 @@ PRESETS = {
     "fast": TrainConfig(),
     "gpu": TrainConfig(preset="gpu", device="cuda", batch=4096, candidates=8192),
     "paper": TrainConfig(
-        preset="paper", search="published", loss="published", multiplier_start=1.0, iterations=200_000, ascent_steps=50, ascent_rate=0.1, learning_rate=1e-3,
-        learning_rate_end=1e-3, budget_until=2 / 3, budget_margin=1.0, dual_floor=0.0,
+        preset="paper", search="published", loss="published", multiplier_start=1.0, iterations=200_000,
+        ascent_steps=50, ascent_rate=0.1, learning_rate=1e-3, learning_rate_end=1e-3, budget_until=2 / 3,
+        budget_margin=1.0, dual_floor=0.0,
     ),
     "smoke": TrainConfig(
         preset="smoke", iterations=30, batch=64, values_per_group=16, candidates=64, dataset_batches=4,
