@@ -115,7 +115,7 @@ class Pool:
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Continue where `state` was taken."""
         for name, value in state.items():
-            setattr(self, name, value.clone() if isinstance(value, Tensor) else value)
+            setattr(self, name, value.to(self.valuations.device, copy=True) if isinstance(value, Tensor) else value)
 
 
 class PoolSearch:
@@ -155,9 +155,14 @@ class PoolSearch:
         return Deviations(profiles.flatten(0, 1), truthful, {pool.bidder: reports.detach().requires_grad_(True)})
 
     def learn(self, found: Deviations) -> None:
-        """Remember the reports, and their gradients, which lead the loss up and so utility."""
+        """Remember the reports, and their gradients, which lead the loss up and so utility.
+
+        Raises:
+            RuntimeError: if the loss was not differentiated before.
+        """
         ((bidder, reports),) = found.reports.items()
-        assert reports.grad is not None, "the loss is differentiated first"
+        if reports.grad is None:
+            raise RuntimeError("the pool learns from gradients of the reports: differentiate the loss first")
         self.pools[bidder].lead(self.rows, reports.detach(), reports.grad)
 
     def state_dict(self) -> dict[str, Any]:
