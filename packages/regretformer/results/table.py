@@ -15,8 +15,8 @@ RESULTS = Path(__file__).parent
 README = RESULTS.parent / "README.md"
 BEGIN, END = "<!-- results/table.py writes from here -->\n", "<!-- to here -->\n"
 HEADER = """\
-| setting | seed | revenue | exact optimum | honest regret / revenue | published protocol sees | training |
-|---|---|---|---|---|---|---|
+| setting | network | seed | revenue | exact optimum | honest regret / revenue | in training | published protocol sees | seconds |
+|---|---|---|---|---|---|---|---|---|
 """
 
 
@@ -27,12 +27,14 @@ def row(result: dict[str, Any]) -> str:
     low, high = result["revenue_ci"]
     cells = (
         result["setting"],
+        result["net"],
         result["seed"],
         f"{result['revenue']:.4f} ± {(high - low) / 2:.4f}",
         optimum,
         honest,
+        f"{result['training_ratio'] * result['regret_budget']:.6f}",
         f"{result['protocol_regret_sum_over_revenue']:.6f}",
-        f"{result['seconds']:.0f} s",
+        f"{result['seconds']:.0f}",
     )
     return "| " + " | ".join(map(str, cells)) + " |\n"
 

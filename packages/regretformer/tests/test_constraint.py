@@ -26,13 +26,31 @@ def test_sum_of_regrets_counts_bidders_that_were_not_seen() -> None:
 
 def test_budget_moves_the_multiplier_of_the_visited_setting_only() -> None:
     """Regret twice the budget in 1x2 and half of it in 1x3: gamma + eta ln 2 and gamma - eta ln 2."""
-    rule = RegretBudget(config_for("1x2..1x4", dual_rate=0.5, budget_margin=1.0, net="equivariantnet"))
-    loss = rule.loss(scalar(0.5), {0: scalar(0.5 * 0.02)}, 0, 0.0)
+    config = config_for("1x2..1x4", dual_rate=0.5, budget_margin=1.0, multiplier_start=1.0, net="equivariantnet")
+    rule = RegretBudget(config)
+    rule.loss(scalar(0.5), {0: scalar(0.5 * 0.02)}, 0, 0.0)
     assert rule.multiplier.value.tolist() == pytest.approx([1 + 0.5 * 0.693147, 1, 1], abs=1e-6)
-    assert loss.item() == pytest.approx((1 + 0.5 * 0.693147) * 0.01 - 0.5, abs=1e-7)
     rule.loss(scalar(0.5), {0: scalar(0.5 * 0.005)}, 1, 0.0)
     assert rule.multiplier.value.tolist() == pytest.approx([1 + 0.5 * 0.693147, 1 - 0.5 * 0.693147, 1], abs=1e-6)
     assert rule.figures(1) == {"dual/budget": 0.01, "dual/multiplier": pytest.approx(1 - 0.5 * 0.693147, abs=1e-6)}
+
+
+def test_losses_of_a_budget_by_hand() -> None:
+    """P = 1/2, R = 1/100 and gamma = 5 + eta ln 2: -P + gamma R, or -ln P + gamma R / P, with their gradients."""
+    gamma = 5 + 0.5 * 0.69314718
+    cases = {
+        "published": (gamma * 0.01 - 0.5, -1.0, gamma),
+        "relative": (gamma * 0.02 + 0.69314718, -(1 + gamma * 0.02) / 0.5, gamma / 0.5),
+    }
+    for name, (value, at_revenue, at_regret) in cases.items():
+        rule = RegretBudget(config_for("1x2", dual_rate=0.5, budget_margin=1.0, loss=name))
+        revenue, regret = scalar(0.5), scalar(0.01)
+        loss = rule.loss(revenue, {0: regret}, 0, 0.0)
+        loss.backward()
+        assert revenue.grad is not None
+        assert regret.grad is not None
+        figures = (loss.item(), revenue.grad.item(), regret.grad.item())
+        assert figures == pytest.approx((value, at_revenue, at_regret), rel=1e-6)
 
 
 def test_augmented_lagrangian_by_hand() -> None:

@@ -178,7 +178,8 @@ def test_evaluate_sets_the_protocol_beside_the_honest_figure() -> None:
     assert figures["protocol_n_valuations"] == 10
     assert figures["protocol_regret_mean"] == alone["regret_mean"]
     assert figures["protocol_regret_sum_over_revenue_ci"] == alone["regret_sum_over_revenue_ci"]
-    assert not any(name.startswith("protocol") for name in alone)
+    assert alone["protocol_regret_mean"] == alone["regret_mean"]
+    assert alone["protocol_n_valuations"] == 10
     assert figures["score"] == score(figures["revenue"], figures["regret_sum"])
     low, high = figures["score_ci"]
     assert low < figures["score"] < high

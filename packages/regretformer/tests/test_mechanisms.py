@@ -23,7 +23,7 @@ def learnt(folder: Path, setting: str, net: str = "regretnet", **changes: object
     folder.mkdir(parents=True)
     write_json(folder / "config.json", to_dict(config))
     n, m = config.auction.bidders, config.auction.items
-    save_checkpoint(folder / "model", build(config.net, n, m, seed=0).state_dict())
+    save_checkpoint(folder / "model", build(config.net, n, m, seed=0, demand=config.auction.demand).state_dict())
     return str(folder)
 
 
@@ -65,6 +65,27 @@ def test_a_mixture_takes_the_setting_that_is_named(tmp_path: Path) -> None:
     assert (valuations.setting.name, len(mechanisms)) == ("2x2", 2)
     with pytest.raises(InputError, match="a mixture has no setting of its own: give --setting"):
         open_mechanisms([run])
+    assert open_mechanisms([run], "4x5")[1].setting.name == "4x5"  # it takes any size, but not any bidders
+    with pytest.raises(InputError, match=r"learnt for additive demand \(1x2..2x3\), but bidders of 2x2-unit have unit"):
+        open_mechanisms([run], "2x2-unit")
+
+
+def test_mechanisms_for_unit_demand_stand_beside_the_known_optimum(tmp_path: Path) -> None:
+    """Pavlov's optimum earns 2 / (3 sqrt 3) from one bidder who wants one of two items; VCG is for additive bidders."""
+    runs = [learnt(tmp_path / "one", "1x2-unit"), learnt(tmp_path / "mixed", "1x1-unit..2x2-unit", "equivariantnet")]
+    mechanisms, valuations = open_mechanisms([*runs, "optimum"], "1x2-unit")
+    evaluation = dataclasses.replace(
+        equal_evaluation(valuations.setting, valuations=30), revenue_valuations=40_000, grid_resolution=41,
+        protocol_valuations=2,
+    )  # fmt: skip
+    rows = {row["mechanism"]: row for row in compare(mechanisms, valuations, evaluation)}
+    assert rows["optimum"]["revenue"] == pytest.approx(2 / 27**0.5, abs=0.008)
+    assert rows["optimum"]["regret_max"] <= 1e-6
+    bids = valuations.profiles(50, torch.Generator().manual_seed(0))
+    for one in mechanisms:
+        assert (one.mechanism(bids).allocation.sum(-1) <= 1 + 1e-6).all()
+    with pytest.raises(InputError, match="vcg needs additive bidders"):
+        open_mechanisms([runs[0], "vcg"])
 
 
 def test_directories_of_one_name_are_told_apart(tmp_path: Path) -> None:
@@ -158,6 +179,8 @@ def test_compare_finds_known_auctions_without_regret_and_ranks_by_score(tmp_path
     assert by_name["run"]["regret_sum"] > 1e-4
     assert by_name["run"]["net"] == "regretnet"
     assert comparison_table(rows).count("\n") == 8
+    alike = dataclasses.replace(evaluation, attack="protocol", valuations=5)
+    assert comparison_table(compare(mechanisms[:2], valuations, alike)).count("\n") == 4
     for chosen in (rows, [row for row in rows if row["net"] is None]):
         plot_frontier(tmp_path / "frontier.png", chosen)
         assert (tmp_path / "frontier.png").stat().st_size > 10_000

@@ -4,10 +4,11 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from regretformer.auction import Outcome
+from regretformer.auction import Outcome, replace_report, utilities
 from regretformer.misreports import ascend, best_of_menu, frozen, grid, stratified
 from regretformer.networks.build import build
 from regretformer.networks.regretnet import RegretNet
+from regretformer.oracles import vcg
 
 UNIT = (torch.zeros(1), torch.ones(1))
 
@@ -130,3 +131,21 @@ def test_ascend_asks_a_menu_only_once() -> None:
     assert asked == [2]
     assert torch.equal(reports, profiles[:, 0])
     assert utility.tolist() == pytest.approx([0.4, 0.0])
+
+
+def test_ascent_where_outcomes_are_steps_ends_where_it_starts() -> None:
+    """What a bidder of VCG pays is another's bid: utility has a gradient, but it is zero."""
+    generator = torch.Generator().manual_seed(0)
+    profiles, start = torch.rand(16, 3, 2, generator=generator), torch.rand(16, 2, generator=generator)
+    evaluated = []
+
+    def counted(bids: Tensor) -> Outcome:
+        evaluated.append(bids)
+        outcome = vcg(bids)
+        assert outcome.payments.requires_grad
+        return outcome
+
+    reports, utility = ascend(counted, profiles, 1, start, *UNIT, steps=300, rate=0.05)
+    assert len(evaluated) == 1
+    assert torch.equal(reports, start)
+    assert torch.equal(utility, utilities(profiles, vcg(replace_report(profiles, 1, start)))[:, 1])

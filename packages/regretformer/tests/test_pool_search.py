@@ -131,5 +131,5 @@ def test_profiles_of_dependent_bidders_are_never_rearranged() -> None:
 def test_learning_needs_the_gradient() -> None:
     search = search_for("2x2")
     found = search.find(build("regretnet", 2, 2, seed=0))
-    with pytest.raises(AssertionError, match="differentiated"):
+    with pytest.raises(RuntimeError, match="differentiate the loss first"):
         search.learn(found)

@@ -15,6 +15,7 @@ from torch.distributions import Beta
 from regretformer.config import PRESETS, TrainConfig
 from regretformer.deviations import gains
 from regretformer.marginals import from_torch, uniform
+from regretformer.pool_search import PoolSearch
 from regretformer.published_search import PublishedSearch
 from regretformer.train import Trainer, build_network, train
 from regretformer.valuations import IndependentValuations
@@ -26,17 +27,18 @@ def trainer(**changes: object) -> Trainer:
     return Trainer(dataclasses.replace(SMOKE, **changes))  # type: ignore[arg-type]
 
 
-def test_iteration_by_hand() -> None:
-    """One iteration equals the formulas: gamma first, then Adam on -P + gamma R."""
-    learner, twin = trainer(clip_norm=1e9), trainer(clip_norm=1e9)
+@pytest.mark.parametrize("loss", ["relative", "published"])
+def test_iteration_by_hand(loss: str) -> None:
+    """One iteration equals the formulas: gamma first, then Adam on -ln P + gamma R / P, or on -P + gamma R."""
+    learner, twin = (trainer(clip_norm=1e9, loss=loss, multiplier_start=2.0) for _ in range(2))
     figures = learner.iterate()
 
     found = twin.searches[0].find(twin.network)
     revenue = found.truthful.payments.sum() / 64
     regret = gains(twin.network, found)[0].sum() / 64
     ratio = (regret / revenue).item()
-    gamma = max(0.0, 1 + 0.5 * math.log(max(ratio / (twin.config.budget_margin * 0.01), 1e-2)))
-    (gamma * regret - revenue).backward()
+    gamma = max(0.0, 2 + twin.config.dual_rate * math.log(max(ratio / (twin.config.budget_margin * 0.01), 1e-2)))
+    (gamma * regret - revenue if loss == "published" else gamma * regret / revenue - revenue.log()).backward()
     torch.optim.Adam(twin.network.parameters(), lr=twin.config.learning_rate).step()
 
     assert figures["train/revenue"] == pytest.approx(revenue.item())
@@ -104,7 +106,8 @@ def test_training_raises_revenue_within_the_budget(tmp_path: Path) -> None:
 
 
 RECIPES = {
-    "menu": {"setting": "2x2", "ascent_steps": 2},
+    "menu": {"setting": "2x2", "search": "menu", "ascent_steps": 2},
+    "pool": {"setting": "2x2", "ascent_steps": 1, "pool_batches": 2, "pool_visits": 2},
     "augmented": {"setting": "2x2", "constraint": "augmented", "iterations": 4000},
     "published": {"setting": "2x2", "search": "published", "ascent_steps": 2, "dataset_batches": 3},
     "mixture": {"setting": "1x1..2x2", "net": "equivariantnet"},
@@ -129,6 +132,11 @@ def test_resumed_training_equals_uninterrupted_training(recipe: str, stopped: in
         if isinstance(search, PublishedSearch):
             assert isinstance(resumed, PublishedSearch)
             assert torch.equal(search.misreports, resumed.misreports)
+        if isinstance(search, PoolSearch):
+            assert isinstance(resumed, PoolSearch)
+            for pool, other in zip(search.pools, resumed.pools, strict=True):
+                for name, value in pool.state_dict().items():
+                    assert torch.equal(torch.as_tensor(value), torch.as_tensor(other.state_dict()[name])), name
     for mine, theirs in zip(straight.network.parameters(), after.network.parameters(), strict=True):
         assert torch.equal(mine, theirs)
 
@@ -220,7 +228,7 @@ def test_training_on_a_gpu(recipe: str) -> None:
         ({"regret_budget": 0.0}, "regret_budget must be positive and finite, got 0.0"),
         ({"regret_budget": math.nan}, "regret_budget must be positive and finite, got nan"),
         ({"regret_budget": math.inf}, "regret_budget must be positive and finite, got inf"),
-        ({"learning_rate": -1.0}, "learning_rate must be positive and finite, got -1.0"),
+        ({"learning_rate": -1.0}, "learning_rate must be at least 0, got -1.0"),
         ({"setting": "1x0"}, "got '1x0'"),
         ({"setting": "2x3..1x4"}, "begins with its smallest setting; '2x3..1x4' is the other way round"),
         ({"setting": "1x2..416x47"}, "reaches from one BIDDERSxITEMS to another, such as 2x3..3x7"),
@@ -234,9 +242,9 @@ def test_training_on_a_gpu(recipe: str) -> None:
         ({"penalty": math.nan}, "penalty must be positive and finite, got nan"),
         ({"penalty_step": -1.0}, "penalty_step must be at least 0, got -1.0"),
         ({"dual_floor": 1.0}, r"dual_floor must lie in \[0, 1\), got 1.0"),
-        ({"iterations": 0}, "iterations must be at least 1, got 0"),
-        ({"candidates": 0}, "candidates must be at least 1, got 0"),
-        ({"ascent_steps": -1}, "ascent_steps must be at least 0, got -1"),
+        ({"iterations": -1}, "iterations must be at least 0, got -1"),
+        ({"candidates": -1}, "candidates must be at least 0, got -1"),
+        ({"ascent_steps": -2}, "ascent_steps must be at least 0, or -1 for the default, got -2"),
         ({"budget_until": 1.5}, r"budget_until must lie in \(0, 1\], got 1.5"),
         ({"budget_start": 1e-4}, "budget_start 0.0001 is below regret_budget 0.001"),
         (
@@ -258,6 +266,13 @@ def test_config_of_every_preset_survives_its_file(tmp_path: Path) -> None:
         assert read_config(TrainConfig(), tmp_path / "config.json") == config
 
 
+def test_paper_preset_is_the_published_iteration() -> None:
+    """The paper's loss, search, first multiplier and constant rate (specification, sections 2 and 3)."""
+    paper = PRESETS["paper"]
+    assert (paper.loss, paper.search, paper.multiplier_start, paper.ascent_steps) == ("published", "published", 1.0, 50)
+    assert paper.learning_rate == paper.learning_rate_end == 1e-3
+
+
 def test_config_names_runs_apart() -> None:
     changes = [
         {}, {"valuations": "some/bids.csv"}, {"valuations": "my.market:draw"}, {"constraint": "augmented"},
@@ -270,3 +285,16 @@ def test_config_names_runs_apart() -> None:
         "regretformer-1x2-fast-augmented-seed0",
         "regretformer-2x3..3x7-fast-seed0",
     ]
+
+
+def test_a_config_is_settled_by_the_size_of_its_setting() -> None:
+    """What the user gives stays; the rest comes from the setting, and of a mixture from its largest."""
+    small, large = TrainConfig(setting="1x2").settled(), TrainConfig(setting="2x3..3x7", iterations=5).settled()
+    assert small.iterations > 0
+    assert small.batch > 0
+    assert small.learning_rate > 0
+    assert small.ascent_steps == 0
+    assert large.iterations == 5
+    assert large.ascent_steps > 0
+    assert large.settled() == large
+    assert TrainConfig(setting="3x7", iterations=5).settled().batch == large.batch

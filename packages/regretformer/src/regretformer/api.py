@@ -39,10 +39,10 @@ def learn(preset: str = DEFAULT_PRESET, *, progress: bool = False, **settings: A
     """
     if preset not in PRESETS:
         raise InputError(f"preset {preset!r} does not exist; choose from {', '.join(PRESETS)}")
-    config = dataclasses.replace(PRESETS[preset], **settings)
-    trainer = Trainer(config)
-    with ProgressDisplay(config.iterations) if progress else contextlib.nullcontext() as display:
-        for step in range(config.iterations):
+    trainer = Trainer(dataclasses.replace(PRESETS[preset], **settings))
+    iterations = trainer.config.iterations
+    with ProgressDisplay(iterations) if progress else contextlib.nullcontext() as display:
+        for step in range(iterations):
             figures = trainer.iterate()
             if display is not None:
                 display.update(step + 1, {"revenue": figures["train/revenue"]})

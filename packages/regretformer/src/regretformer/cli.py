@@ -32,7 +32,7 @@ def train() -> None:
     prepare(config.device, config.threads)
     shown = {"revenue": "train/revenue", "regret/revenue": "train/regret_over_revenue", "multiplier": "dual/multiplier"}
     trainer = Trainer(config)  # refuses what cannot work before there is a directory
-    run = Run(config, resume=resume, packages=("regretformer",), shown=shown)
+    run = Run(trainer.config, resume=resume, packages=("regretformer",), shown=shown)
     if run.result is None:
         learn(run, trainer)
         draw_run(run.directory)

@@ -3,7 +3,7 @@
 import dataclasses
 import math
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, Self
 
 from gt_core.config import RunConfig
 from gt_core.errors import InputError
@@ -20,25 +20,29 @@ RECORDS = (".npy", ".csv", ".parquet")
 
 
 class Recipe(NamedTuple):
-    """What differs between settings of different size."""
+    """What depends on how large a setting is; see the fields of `TrainConfig` by the same names."""
 
     iterations: int
-    """Gradient steps on the network."""
+    batch: int
+    candidates: int
+    learning_rate: float
     ascent_steps: int
-    """Gradient steps that improve each profile's best candidate."""
 
 
-RECIPES = {2: Recipe(9_000, 0), 4: Recipe(28_000, 0), 6: Recipe(20_000, 0), 1_000_000: Recipe(8_000, 2)}
-"""By the largest number of bidders times items."""
+_RECIPES = {
+    2: Recipe(9_000, 512, 1024, 2e-3, 0),
+    4: Recipe(24_000, 512, 1024, 2e-3, 0),
+    6: Recipe(20_000, 512, 512, 2e-3, 0),
+    10: Recipe(8_000, 256, 64, 1e-3, 4),
+    math.inf: Recipe(30_000, 256, 64, 1e-3, 4),
+}  # by the largest number of bidders times items
 
 _POSITIVE = (
-    "regret_budget", "budget_start", "budget_margin", "multiplier_start", "penalty", "ascent_rate", "learning_rate",
-    "dual_rate", "clip_norm",
+    "regret_budget", "budget_start", "budget_margin", "multiplier_start", "penalty", "ascent_rate", "dual_rate",
+    "clip_norm",
 )  # fmt: skip
-_COUNTS = (
-    "steps", "batch", "values_per_group", "candidates", "pool_batches", "pool_visits", "dataset_batches",
-    "evaluation_valuations",
-)  # fmt: skip
+_COUNTS = ("values_per_group", "pool_batches", "pool_visits", "dataset_batches", "evaluation_valuations")
+_AT_LEAST_0 = ("iterations", "batch", "candidates", "learning_rate", "learning_rate_end", "penalty_step")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -78,7 +82,7 @@ class TrainConfig(RunConfig):
     budget_margin: float = 0.77
     """Share of the budget that training aims at: its search sees a little less than all regret, and the rest keeps
     the budget when regret is measured on a thousand valuations only."""
-    dual_rate: float = 0.5
+    dual_rate: float = 0.3
     """Step size of the multiplier on the log of regret over budget."""
     dual_floor: float = 0.01
     """Smallest ratio of regret to budget that the multiplier is shown; at 0, as published, one batch without regret
@@ -90,31 +94,31 @@ class TrainConfig(RunConfig):
     """First penalty of the augmented Lagrangian, for regret in units of the largest value."""
     penalty_step: float = 0.0
     """What that penalty grows by, 40 times in a run; 0 takes the published 50 (1x2), 5 (2x2), 10 (2x3), 1 (others)."""
-    iterations: int | None = None
-    """Gradient steps on the network; by default as many as the setting takes, see `RECIPES`."""
-    batch: int = 512
-    """Valuation profiles per iteration."""
+    iterations: int = 0
+    """Gradient steps on the network; 0: as the setting's size needs."""
+    batch: int = 0
+    """Valuation profiles per iteration; 0: as the setting's size needs."""
     search: Literal["auto", "menu", "pool", "published"] = "auto"
     """How training finds misreports: menus that fresh valuations share; a slowly renewed pool that remembers them; the
     published ascent from cached misreports on a fixed set of valuations. Auto: menu for one bidder, else pool."""
     values_per_group: int = 32
     """Profiles of a batch that share their opponents, and so one menu of misreports; with one bidder all do, with
     dependent bidders none."""
-    candidates: int = 1024
-    """Random misreports per iteration, shared out among the groups of a batch."""
+    candidates: int = 0
+    """Random misreports per iteration, shared out among the groups of a batch; 0: as the setting's size needs."""
     pool_batches: int = 16
     """Batches in the pool, for each bidder."""
     pool_visits: int = 40
     """After how many visits a group of the pool is replaced by a new one."""
     dataset_batches: int = 1250
     """Batches in the fixed set of the published search."""
-    ascent_steps: int | None = None
-    """Gradient steps that improve each profile's best candidate, or its cached misreport; by default as the setting
-    needs, see `RECIPES`."""
-    ascent_rate: float = 0.05
+    ascent_steps: int = -1
+    """Gradient steps that improve each profile's best candidate, or its cached misreport; -1: as the setting's size
+    needs."""
+    ascent_rate: float = 0.015
     """Learning rate of those steps, as a share of the support's width; it decays to zero, but not as published."""
-    learning_rate: float = 2e-3
-    """Adam's learning rate at the start."""
+    learning_rate: float = 0
+    """Adam's learning rate at the start; 0: as the setting's size needs."""
     learning_rate_end: float = 0.0
     """Adam's learning rate at the end, reached along a cosine."""
     clip_norm: float = 1.0
@@ -130,9 +134,11 @@ class TrainConfig(RunConfig):
         for name in _COUNTS:
             if getattr(self, name) < 1:
                 raise InputError(f"{name} must be at least 1, got {getattr(self, name)}")
-        for name in ("ascents", "learning_rate_end", "penalty_step"):
+        for name in _AT_LEAST_0:
             if not 0 <= getattr(self, name) < math.inf:
                 raise InputError(f"{name} must be at least 0, got {getattr(self, name)}")
+        if self.ascent_steps < -1:
+            raise InputError(f"ascent_steps must be at least 0, or -1 for the default, got {self.ascent_steps}")
         if not 0 <= self.dual_floor < 1:
             raise InputError(f"dual_floor must lie in [0, 1), got {self.dual_floor}")
         if not 0 < self.budget_until <= 1:
@@ -170,21 +176,13 @@ class TrainConfig(RunConfig):
         """A setting with the support that the config declares, if it does."""
         return setting.within(self.low or setting.low, self.high or setting.high)
 
-    @property
-    def recipe(self) -> "Recipe":
-        """What the setting needs where the config does not say; a mixture is as hard as its largest."""
+    def settled(self) -> Self:
+        """This config with everything filled in that is left to the setting's size; a mixture's is its largest's."""
         cells = self.auction.bidders * self.auction.items
-        return next(recipe for most, recipe in RECIPES.items() if cells <= most)
-
-    @property
-    def steps(self) -> int:
-        """Gradient steps on the network."""
-        return self.recipe.iterations if self.iterations is None else self.iterations
-
-    @property
-    def ascents(self) -> int:
-        """Gradient steps per misreport."""
-        return self.recipe.ascent_steps if self.ascent_steps is None else self.ascent_steps
+        recipe = next(recipe for most, recipe in _RECIPES.items() if cells <= most)
+        unset = {"ascent_steps": -1}
+        chosen = {name: value for name, value in recipe._asdict().items() if getattr(self, name) == unset.get(name, 0)}
+        return dataclasses.replace(self, **chosen)
 
     @property
     def is_recorded(self) -> bool:
@@ -208,8 +206,9 @@ PRESETS = {
     "fast": TrainConfig(),
     "gpu": TrainConfig(preset="gpu", device="cuda", batch=4096, candidates=8192),
     "paper": TrainConfig(
-        preset="paper", search="published", loss="published", multiplier_start=1.0, iterations=200_000, ascent_steps=50, ascent_rate=0.1, learning_rate=1e-3,
-        learning_rate_end=1e-3, budget_until=2 / 3, budget_margin=1.0, dual_floor=0.0,
+        preset="paper", search="published", loss="published", multiplier_start=1.0, dual_rate=0.5, iterations=200_000,
+        batch=512, ascent_steps=50, ascent_rate=0.1, learning_rate=1e-3, learning_rate_end=1e-3, budget_until=2 / 3,
+        budget_margin=1.0, dual_floor=0.0,
     ),
     "smoke": TrainConfig(
         preset="smoke", iterations=30, batch=64, values_per_group=16, candidates=64, dataset_batches=4,

@@ -122,7 +122,7 @@ class AugmentedRegret:
 
     def __init__(self, config: TrainConfig) -> None:
         self.config = config
-        visits = config.steps / len(config.auctions)
+        visits = config.iterations / len(config.auctions)
         self.parts = [
             AugmentedLagrangian(
                 config.multiplier_start,

@@ -132,8 +132,9 @@ def evaluate(mechanism: Mechanism, valuations: Valuations, config: EvaluationCon
         `revenue`; `score`; of the regret `regret_mean` over bidders, `regret_sum`, `regret_sum_over_revenue`,
         `regret_per_bidder` and `regret_quantiles` (50, 90, 99, 99.9 %), each with its interval under `..._ci`;
         `regret_max`, and `regret_max_exceeded` the share of profiles that at most have a larger one; `attack`,
-        `n_valuations`, `n_revenue_valuations`; and unless it is the attack itself, what the published protocol sees:
-        `protocol_regret_mean`, `protocol_regret_sum_over_revenue` and its interval, `protocol_n_valuations`.
+        `n_valuations`, `n_revenue_valuations`; and what the published protocol sees, which is not run again where it is
+        the attack itself: `protocol_regret_mean`, `protocol_regret_sum_over_revenue` and its interval,
+        `protocol_n_valuations`.
 
     Raises:
         InputError: if the grid is too large to search.
@@ -146,7 +147,7 @@ def evaluate(mechanism: Mechanism, valuations: Valuations, config: EvaluationCon
         regret = measure_regret(mechanism, valuations, profiles, config, streams)
         beside = dataclasses.replace(config, attack="protocol")
         some = profiles[: config.protocol_valuations]
-        seen = None if config.attack == "protocol" else measure_regret(mechanism, valuations, some, beside, streams)
+        seen = regret if config.attack == "protocol" else measure_regret(mechanism, valuations, some, beside, streams)
     figures = regret_figures(regret, revenue)
     low, high = revenue - _NORMAL * revenue_se, revenue + _NORMAL * revenue_se
     least, most = figures["regret_sum_ci"]
@@ -159,7 +160,7 @@ def evaluate(mechanism: Mechanism, valuations: Valuations, config: EvaluationCon
         "attack": config.attack,
         "n_valuations": config.valuations,
         "n_revenue_valuations": config.revenue_valuations,
-        **({} if seen is None else _protocol_figures(seen, revenue)),
+        **_protocol_figures(seen, revenue),
     }
 
 

@@ -25,8 +25,8 @@ from regretformer.config import TrainConfig
 from regretformer.networks.network import AuctionNetwork
 from regretformer.official import load_official, read_official
 from regretformer.oracles import baselines, known_optimum, straight_jacket
-from regretformer.report import draw_mechanism, draw_run, load_config, load_network
-from regretformer.setting import parse_setting
+from regretformer.report import draw_mechanism, draw_run, load_config, load_network, require_fits
+from regretformer.setting import Setting, parse_setting
 from regretformer.sources import load_valuations
 from regretformer.valuations import UniformValuations, Valuations
 
@@ -53,7 +53,7 @@ def open_mechanisms(names: Sequence[str], setting: str = "") -> tuple[list[Named
         setting: what they must be for; only where no directory is named does it have to be given.
 
     Raises:
-        InputError: if there is no name or the same twice, a name stands for nothing, or settings differ.
+        InputError: if there is no name or the same twice, a name stands for nothing, or settings differ or do not fit.
         RunError: if a directory holds no finished run.
         CheckpointError: if its model is damaged.
     """
@@ -66,11 +66,18 @@ def open_mechanisms(names: Sequence[str], setting: str = "") -> tuple[list[Named
     valuations = load_valuations(_common_values(configs), size, "held-out")
     labels = _labels(configs)
     return [
-        NamedMechanism(labels[name], load_network(Path(name)), configs[name])
+        NamedMechanism(labels[name], _open(Path(name), configs[name], size), configs[name])
         if name in configs
         else NamedMechanism(name, ORACLES[name](valuations))
         for name in names
     ], valuations
+
+
+def _open(directory: Path, config: TrainConfig, setting: Setting) -> AuctionNetwork:
+    """The network in a directory; refuses a setting that it is not for."""
+    network = load_network(directory)
+    require_fits(network, config, setting)
+    return network
 
 
 def open_learnt(name: str) -> tuple[AuctionNetwork, TrainConfig]:

@@ -56,7 +56,7 @@ class MenuSearch:
         profiles = batch.profiles.flatten(0, 1)
         truthful = network(profiles)
         reports = screen(network, batch, truthful)
-        if self.config.ascents > 0:
+        if self.config.ascent_steps > 0:
             reports = self._ascend(network, batch, reports)
         return Deviations(profiles, truthful, {batch.bidder: reports})
 
@@ -83,7 +83,7 @@ class MenuSearch:
         with frozen(network):
             improved, _ = ascend(
                 network, batch.profiles.flatten(0, 1), batch.bidder, reports, low, high,
-                steps=self.config.ascents, rate=self.config.ascent_rate,
+                steps=self.config.ascent_steps, rate=self.config.ascent_rate,
             )  # fmt: skip
         return improved
 

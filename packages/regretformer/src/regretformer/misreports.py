@@ -112,6 +112,8 @@ def ascend(
         if step == steps or not utility.requires_grad:  # no gradient ever moves a report where outcomes are menus
             return best, best_utility
         gradient = width * torch.autograd.grad(utility.sum(), current)[0]
+        if step == 0 and not gradient.any():  # outcomes are steps, as in known auctions: no report would ever move
+            return best, best_utility
         first = 0.9 * first + 0.1 * gradient
         second = 0.999 * second + 0.001 * gradient.square()
         direction = (first / (1 - 0.9 ** (step + 1))) / ((second / (1 - 0.999 ** (step + 1))).sqrt() + 1e-8)

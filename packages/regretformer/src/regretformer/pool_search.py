@@ -115,7 +115,7 @@ class Pool:
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Continue where `state` was taken."""
         for name, value in state.items():
-            setattr(self, name, value.clone() if isinstance(value, Tensor) else value)
+            setattr(self, name, value.to(self.valuations.device, copy=True) if isinstance(value, Tensor) else value)
 
 
 class PoolSearch:
@@ -145,19 +145,24 @@ class PoolSearch:
         unit = stratified((len(self.rows),), fresh, self.valuations.setting.items, self.streams.torch("candidates"))
         candidates = [pool.best[self.rows], pool.ahead[self.rows], self.valuations.scale(unit, pool.bidder)]
         reports = screen(network, Batch(profiles, torch.cat(candidates, dim=1), pool.bidder), truthful)
-        if self.config.ascents > 0:
+        if self.config.ascent_steps > 0:
             low, high = self.valuations.low[pool.bidder], self.valuations.high[pool.bidder]
             with frozen(network):
                 reports, _ = ascend(
                     network, profiles.flatten(0, 1), pool.bidder, reports, low, high,
-                    steps=self.config.ascents, rate=self.config.ascent_rate,
+                    steps=self.config.ascent_steps, rate=self.config.ascent_rate,
                 )  # fmt: skip
         return Deviations(profiles.flatten(0, 1), truthful, {pool.bidder: reports.detach().requires_grad_(True)})
 
     def learn(self, found: Deviations) -> None:
-        """Remember the reports, and their gradients, which lead the loss up and so utility."""
+        """Remember the reports, and their gradients, which lead the loss up and so utility.
+
+        Raises:
+            RuntimeError: if the loss was not differentiated before.
+        """
         ((bidder, reports),) = found.reports.items()
-        assert reports.grad is not None, "the loss is differentiated first"
+        if reports.grad is None:
+            raise RuntimeError("the pool learns from gradients of the reports: differentiate the loss first")
         self.pools[bidder].lead(self.rows, reports.detach(), reports.grad)
 
     def state_dict(self) -> dict[str, Any]:

@@ -65,7 +65,7 @@ class PublishedSearch:
     def _improve(self, network: AuctionNetwork, profiles: Tensor, rows: Tensor, bidder: int) -> Tensor:
         low, high = self.valuations.low[bidder], self.valuations.high[bidder]
         reports, _ = ascend(
-            network, profiles, bidder, self.misreports[rows, bidder], low, high, steps=self.config.ascents,
+            network, profiles, bidder, self.misreports[rows, bidder], low, high, steps=self.config.ascent_steps,
             rate=self.config.ascent_rate, decay=False, best_iterate=False,
         )  # fmt: skip
         return reports

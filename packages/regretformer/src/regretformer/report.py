@@ -32,6 +32,7 @@ __all__ = [
     "evaluate_run",
     "load_config",
     "load_network",
+    "require_fits",
     "result_table",
 ]
 
@@ -89,6 +90,23 @@ def _told_apart(state: dict[str, Tensor]) -> ToldApart:
     return "both" if bidders and items else "bidders" if bidders else "items" if items else "none"
 
 
+def require_fits(network: AuctionNetwork, config: TrainConfig, setting: Setting) -> None:
+    """Refuse a setting that a learnt network is not for.
+
+    Raises:
+        InputError: if the network takes other sizes only, or was learnt for another demand: what it gives to bidders
+            who want one item each is not worth to them what `regretformer.auction.utilities` says.
+    """
+    if setting.demand != network.demand:
+        raise InputError(
+            f"this {config.net} was learnt for {network.demand} demand ({config.setting}), but bidders of "
+            f"{setting.name} have {setting.demand} demand; train one for it"
+        )
+    trained = {(auction.bidders, auction.items) for auction in config.auctions}
+    if (setting.bidders, setting.items) not in trained and not takes_any_size(network):
+        raise InputError(f"this {config.net} takes its setting {config.setting} only, not {setting.name}")
+
+
 def default_evaluation(
     config: TrainConfig, attack: Attack = "auto", seed: int = 0, setting: str | None = None
 ) -> EvaluationConfig:
@@ -126,10 +144,8 @@ def evaluate_run(
     """
     config, network = load_config(directory), load_network(directory).to(device)
     auctions = config.auctions if setting is None else tuple(map(config.declared, parse_settings(setting)))
-    trained = {(auction.bidders, auction.items) for auction in config.auctions}
     for auction in auctions:
-        if (auction.bidders, auction.items) not in trained and not takes_any_size(network):
-            raise InputError(f"this {config.net} takes its setting {config.setting} only, not {auction.name}")
+        require_fits(network, config, auction)
     ratios = _training_ratios(directory, config)
     each = {
         auction.name: {
@@ -179,7 +195,7 @@ def _training_ratios(directory: Path, config: TrainConfig) -> dict[str, float]:
     if "train/regret_over_revenue" not in metrics:  # a distillation
         return {}
     ratios = metrics["train/regret_over_revenue"] / config.regret_budget
-    late = metrics["step"] > (1 - _END_OF_TRAINING) * config.steps
+    late = metrics["step"] > (1 - _END_OF_TRAINING) * config.iterations
     settings = metrics.get("train/setting", 0 * metrics["step"])
     seen = {auction.name: ratios[late & (settings == index)] for index, auction in enumerate(config.auctions)}
     return {name: float(values.mean()) for name, values in seen.items() if len(values)}

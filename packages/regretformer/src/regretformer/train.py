@@ -29,7 +29,7 @@ __all__ = ["Trainer", "build_network", "train"]
 
 def train(run: Run, trainer: "Trainer") -> AuctionNetwork:
     """Train to the end, from the run's newest checkpoint if it has one, and return the network."""
-    learn(run, trainer, trainer.config.steps)
+    learn(run, trainer, trainer.config.iterations)
     run.keep_model(trainer.network.state_dict())
     return trainer.network
 
@@ -86,7 +86,7 @@ class Trainer:
     """
 
     def __init__(self, config: TrainConfig) -> None:
-        self.config = config
+        self.config = config = config.settled()
         self.step = 0
         self.streams = Streams(config.seed, config.device)
         self.valuations = [load_valuations(config, setting, device=config.device) for setting in config.auctions]
@@ -101,7 +101,7 @@ class Trainer:
 
     def iterate(self) -> dict[str, float]:
         """One iteration: batch with misreports, dual step, primal step. Returns the figures to log."""
-        config, progress = self.config, self.step / self.config.steps
+        config, progress = self.config, self.step / self.config.iterations
         for group in self.optimiser.param_groups:
             group["lr"] = cosine(progress, config.learning_rate, config.learning_rate_end)
 
