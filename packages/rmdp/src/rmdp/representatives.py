@@ -14,7 +14,7 @@ from gt_core.seeding import Streams
 from numpy.typing import NDArray
 
 from rmdp.assignment import Assignment, QTable, update
-from rmdp.backpropagation import join
+from rmdp.backpropagation import forward, join
 from rmdp.config import TrainConfig
 from rmdp.envs.batch import Floats
 from rmdp.population import Population
@@ -90,7 +90,7 @@ class Representatives:
         device = segment.normalised.device
 
         def values(observations: torch.Tensor) -> torch.Tensor:
-            flat: torch.Tensor = self.critics(by_representative(observations, k))
+            flat = forward(self.critics.net, by_representative(observations, k))[-1]
             return flat.view(k, len(observations), -1, self.n).transpose(0, 1).flatten(1, 2)
 
         value = values(segment.normalised)
