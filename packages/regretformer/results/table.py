@@ -15,7 +15,7 @@ RESULTS = Path(__file__).parent
 README = RESULTS.parent / "README.md"
 BEGIN, END = "<!-- results/table.py writes from here -->\n", "<!-- to here -->\n"
 HEADER = """\
-| setting | network | seed | revenue | exact optimum | honest regret / revenue | in training | published protocol sees | seconds |
+| setting | network | seed | revenue | exact optimum | honest regret / revenue | in training | protocol sees | seconds |
 |---|---|---|---|---|---|---|---|---|
 """
 
