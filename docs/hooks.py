@@ -12,6 +12,7 @@ Formulas become MathML, which browsers draw without any script; one that cannot 
 
 import ast
 import contextlib
+import html
 import io
 import os
 import re
@@ -36,18 +37,20 @@ def on_page_markdown(markdown: str, **_: object) -> str:
     return line.sub(lambda match: parts[match[1]](match[2]), markdown)
 
 
-def on_page_content(html: str, **_: object) -> str:
+def on_page_content(content: str, **_: object) -> str:
     r"""Turn the formulas that arithmatex marked, \(...\) and \[...\], into MathML."""
-    html = re.sub(r'<span class="arithmatex">\\\((.*?)\\\)</span>', lambda match: formula(match[1], "inline"), html)
+    inline = re.compile(r'<span class="arithmatex">\\\((.*?)\\\)</span>')
     block = re.compile(r'<div class="arithmatex">\\\[(.*?)\\\]</div>', re.DOTALL)
-    return block.sub(lambda match: formula(match[1], "block"), html)
+    content = inline.sub(lambda match: formula(match[1], "inline"), content)
+    return block.sub(lambda match: formula(match[1], "block"), content)
 
 
 def formula(text: str, display: str) -> str:
     """One formula in MathML."""
-    for escaped, plain in (("&lt;", "<"), ("&gt;", ">"), ("&amp;", "&")):
-        text = text.replace(escaped, plain)
-    return convert(text.strip(), display=display)
+    mathml = convert(html.unescape(text).strip(), display=display)
+    if "\\" in mathml:  # a command that the converter does not know is left as it is
+        raise RuntimeError(f"the formula {text} cannot be read")
+    return mathml
 
 
 def options(package: str) -> str:
