@@ -49,7 +49,7 @@ nox.needs_version = ">=2025.2.9"
 nox.options.default_venv_backend = "uv"
 nox.options.reuse_venv = "yes"  # `uv sync` is exact: what an earlier run left behind is removed
 nox.options.pythons = [DEFAULT]
-nox.options.sessions = [*(f"test-{package}" for package in PACKAGES), "lint", "typecheck"]
+nox.options.sessions = [*(f"test-{package}" for package in PACKAGES), "lint", "typecheck", "docs"]
 
 
 def sync(session: nox.Session, *arguments: str) -> None:
@@ -129,6 +129,13 @@ def typecheck(session: nox.Session) -> None:
     """Check the types of all sources strictly, every dependency and extra installed."""
     sync(session, "--all-packages", "--all-extras", "--group", "types")
     session.run("mypy", *(f"packages/{package}/src" for package in PACKAGES))
+
+
+@nox.session(python=DEFAULT)
+def docs(session: nox.Session) -> None:
+    """Build the documentation into site/, every warning an error."""
+    sync(session, "--all-packages", "--group", "docs")
+    session.run("mkdocs", "build", "--strict", *session.posargs, env={**TEST_ENV, "NO_MKDOCS_2_WARNING": "1"})
 
 
 @nox.session(python=DEFAULT, reuse_venv=False, venv_params=["--seed"])
