@@ -22,7 +22,7 @@ from regretformer.misreports import ascend, best_of_menu, frozen, stratified
 from regretformer.networks.network import AuctionNetwork
 from regretformer.valuations import Valuations
 
-__all__ = ["Batch", "MenuSearch", "screen"]
+__all__ = ["Batch", "MenuSearch", "draw_groups", "improve", "screen"]
 
 
 class Batch(NamedTuple):
@@ -56,18 +56,14 @@ class MenuSearch:
         profiles = batch.profiles.flatten(0, 1)
         truthful = network(profiles)
         reports = screen(network, batch, truthful)
-        if self.config.ascent_steps > 0:
-            reports = self._ascend(network, batch, reports)
+        reports = improve(network, self.valuations, batch.profiles, batch.bidder, reports, self.config)
         return Deviations(profiles, truthful, {batch.bidder: reports})
 
     def draw(self, bidder: int) -> Batch:
         """A batch in which `bidder` deviates."""
         groups, valuations = self._groups, self.valuations
         size, tried = self.config.batch // groups, max(1, self.config.candidates // groups)
-        profiles = valuations.profiles(groups, self.streams.torch("valuations")).unsqueeze(1)
-        if size > 1:
-            own = valuations.types(bidder, (groups, size), self.streams.torch("valuations"))
-            profiles = replace_report(profiles.expand(-1, size, -1, -1), bidder, own)
+        profiles = draw_groups(valuations, bidder, groups, size, self.streams)
         unit = stratified((groups,), tried, valuations.setting.items, self.streams.torch("candidates"))
         return Batch(profiles, valuations.scale(unit, bidder), bidder)
 
@@ -77,15 +73,6 @@ class MenuSearch:
         if self.valuations.setting.bidders == 1:
             return 1
         return self.config.batch // (self.config.values_per_group if self.valuations.independent else 1)
-
-    def _ascend(self, network: AuctionNetwork, batch: Batch, reports: Tensor) -> Tensor:
-        low, high = self.valuations.low[batch.bidder], self.valuations.high[batch.bidder]
-        with frozen(network):
-            improved, _ = ascend(
-                network, batch.profiles.flatten(0, 1), batch.bidder, reports, low, high,
-                steps=self.config.ascent_steps, rate=self.config.ascent_rate,
-            )  # fmt: skip
-        return improved
 
     def learn(self, found: Deviations) -> None:
         """Nothing: every batch is fresh."""
@@ -97,6 +84,30 @@ class MenuSearch:
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Continue where `state` was taken."""
         self.batches = state["batches"]
+
+
+def draw_groups(valuations: Valuations, bidder: int, groups: int, size: int, streams: Streams) -> Tensor:
+    """Fresh profiles [groups, size, n, m]; within a group only the row of `bidder` changes."""
+    profiles = valuations.profiles(groups, streams.torch("valuations")).unsqueeze(1)
+    if size == 1:
+        return profiles
+    own = valuations.types(bidder, (groups, size), streams.torch("valuations"))
+    return replace_report(profiles.expand(-1, size, -1, -1), bidder, own)
+
+
+def improve(
+    network: AuctionNetwork, valuations: Valuations, profiles: Tensor, bidder: int, reports: Tensor, config: TrainConfig
+) -> Tensor:
+    """The reports [G * S, m] of `bidder` in profiles [G, S, n, m] after the ascent steps of the config, if any."""
+    if config.ascent_steps <= 0:
+        return reports
+    low, high = valuations.low[bidder], valuations.high[bidder]
+    with frozen(network):
+        improved, _ = ascend(
+            network, profiles.flatten(0, 1), bidder, reports, low, high,
+            steps=config.ascent_steps, rate=config.ascent_rate,
+        )  # fmt: skip
+    return improved
 
 
 @torch.no_grad()

@@ -20,11 +20,10 @@ import torch
 from gt_core.seeding import Streams
 from torch import Tensor
 
-from regretformer.auction import replace_report
 from regretformer.config import TrainConfig
 from regretformer.deviations import Deviations
-from regretformer.menu_search import Batch, screen
-from regretformer.misreports import ascend, frozen, stratified
+from regretformer.menu_search import Batch, draw_groups, improve, screen
+from regretformer.misreports import stratified
 from regretformer.networks.network import AuctionNetwork
 from regretformer.valuations import Valuations
 
@@ -88,10 +87,7 @@ class Pool:
 
     def _draw(self, count: int) -> tuple[Tensor, Tensor, Tensor]:
         """New groups: profiles, the truth as best report, random reports to try beside it."""
-        profiles = self.valuations.profiles(count, self.streams.torch("valuations")).unsqueeze(1)
-        if self.size > 1:
-            own = self.valuations.types(self.bidder, (count, self.size), self.streams.torch("valuations"))
-            profiles = replace_report(profiles.expand(-1, self.size, -1, -1), self.bidder, own)
+        profiles = draw_groups(self.valuations, self.bidder, count, self.size, self.streams)
         return profiles, profiles[:, :, self.bidder].clone(), self._random_reports(count)
 
     def _random_reports(self, count: int) -> Tensor:
@@ -145,13 +141,7 @@ class PoolSearch:
         unit = stratified((len(self.rows),), fresh, self.valuations.setting.items, self.streams.torch("candidates"))
         candidates = [pool.best[self.rows], pool.ahead[self.rows], self.valuations.scale(unit, pool.bidder)]
         reports = screen(network, Batch(profiles, torch.cat(candidates, dim=1), pool.bidder), truthful)
-        if self.config.ascent_steps > 0:
-            low, high = self.valuations.low[pool.bidder], self.valuations.high[pool.bidder]
-            with frozen(network):
-                reports, _ = ascend(
-                    network, profiles.flatten(0, 1), pool.bidder, reports, low, high,
-                    steps=self.config.ascent_steps, rate=self.config.ascent_rate,
-                )  # fmt: skip
+        reports = improve(network, self.valuations, profiles, pool.bidder, reports, self.config)
         return Deviations(profiles.flatten(0, 1), truthful, {pool.bidder: reports.detach().requires_grad_(True)})
 
     def learn(self, found: Deviations) -> None:
