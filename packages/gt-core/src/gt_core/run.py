@@ -20,6 +20,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import nullcontext
 from pathlib import Path
 from types import FrameType
 from typing import Any, BinaryIO, Protocol
@@ -29,6 +30,7 @@ from gt_core.config import RunConfig, read_config, to_dict
 from gt_core.environment import hardware, versions
 from gt_core.errors import InputError, NumericalError, RunError
 from gt_core.files import write_json
+from gt_core.parallel import ALONE, Team
 from gt_core.progress import ProgressDisplay
 
 __all__ = ["Interrupted", "Learner", "Run", "learn", "read_result", "require_finite"]
@@ -88,6 +90,7 @@ class Run:
         packages: distributions whose versions are recorded, besides Python, torch, numpy and gt-core.
         shown: figures shown with the progress: label to name in the log.
         checkpoint_seconds: time between checkpoints.
+        team: the processes of the run; only the one that leads touches the directory.
 
     Raises:
         RunError: if the directory holds a run and `resume` is off, or a run with another config.
@@ -101,20 +104,31 @@ class Run:
         packages: tuple[str, ...] = (),
         shown: Mapping[str, str] | None = None,
         checkpoint_seconds: float = 30.0,
+        team: Team = ALONE,
     ) -> None:
         self.config = config
         self.directory = config.directory
+        self.team = team
         self.seconds = 0.0
         self._packages = packages
         self._shown = shown or {}
         self._checkpoint_seconds = checkpoint_seconds
         self._latest: Mapping[str, float] = {}
-        self._signum: int | None = None
+        self._signum = 0
         self._handlers: dict[int, Any] = {}
         self._metrics: BinaryIO | None = None
         self._tensorboard: Any = None
         self._metrics_bytes = 0
-        self._open_directory(resume)
+        refusal = self._refusal(resume) if team.leads else None
+        if (refusal := team.tell(refusal)) is not None:
+            raise refusal
+
+    def _refusal(self, resume: bool) -> RunError | None:
+        try:
+            self._open_directory(resume)
+        except RunError as error:
+            return error
+        return None
 
     def _open_directory(self, resume: bool) -> None:
         saved = self.directory / "config.json"
@@ -149,7 +163,9 @@ class Run:
     @property
     def result(self) -> dict[str, Any] | None:
         """The result, if the run is finished."""
-        return read_result(self.directory) if (self.directory / "result.json").is_file() else None
+        is_there = self.team.leads and (self.directory / "result.json").is_file()
+        result: dict[str, Any] | None = self.team.tell(read_result(self.directory) if is_there else None)
+        return result
 
     def restore(self) -> dict[str, Any] | None:
         """The state saved last, or None at the start of a run; call it before the first `log`.
@@ -157,10 +173,10 @@ class Run:
         Raises:
             CheckpointError: if the newest checkpoint is damaged; deleting it falls back to the one before.
         """
-        checkpoints = self._checkpoints()
-        if not checkpoints:
+        checkpoints = self._checkpoints() if self.team.leads else []
+        saved = self.team.tell(load_checkpoint(checkpoints[-1]) if checkpoints else None)
+        if saved is None:
             return None
-        saved = load_checkpoint(checkpoints[-1])
         self.seconds, self._metrics_bytes = saved["seconds"], saved["metrics_bytes"]
         state: dict[str, Any] = saved["state"]
         return state
@@ -169,9 +185,10 @@ class Run:
         return sorted((self.directory / "checkpoints").glob("step-*"))
 
     def __enter__(self) -> "Run":
-        self._tensorboard = self._open_tensorboard()
-        self._metrics = (self.directory / "metrics.jsonl").open("ab")
-        self._metrics.truncate(self._metrics_bytes)  # lines after the checkpoint will be written again
+        if self.team.leads:
+            self._tensorboard = self._open_tensorboard()
+            self._metrics = (self.directory / "metrics.jsonl").open("ab")
+            self._metrics.truncate(self._metrics_bytes)  # lines after the checkpoint will be written again
         if threading.current_thread() is threading.main_thread():
             for signum in (signal.SIGINT, signal.SIGTERM):
                 self._handlers[signum] = signal.signal(signum, self._on_signal)
@@ -201,6 +218,8 @@ class Run:
 
     def log(self, step: int, figures: Mapping[str, float]) -> None:
         """Append `figures` to the metrics, under names grouped by prefix (`train/…`, `eval/…`, `dual/…`, `time/…`)."""
+        if not self.team.leads:
+            return
         if self._metrics is None:
             raise RuntimeError("a run logs inside its `with` block only")
         self._latest = figures
@@ -225,19 +244,20 @@ class Run:
         """
         began, before = time.monotonic(), self.seconds
         saved_at = began
-        with ProgressDisplay(total, start) as progress:
+        with ProgressDisplay(total, start) if self.team.leads else nullcontext() as progress:
             for step in range(start, total):
                 yield step
                 now = time.monotonic()
                 self.seconds = before + now - began
-                progress.update(
-                    step + 1, {label: self._latest[name] for label, name in self._shown.items() if self._latest}
-                )
-                if self._signum is not None or now - saved_at >= self._checkpoint_seconds or step + 1 == total:
+                signum = self.team.largest(self._signum)
+                if progress is not None:
+                    shown = {label: self._latest[name] for label, name in self._shown.items() if self._latest}
+                    progress.update(step + 1, shown)
+                if self.team.leads and (signum or now - saved_at >= self._checkpoint_seconds or step + 1 == total):
                     self._save(step + 1, state())
                     saved_at = now
-                if self._signum is not None:
-                    raise Interrupted(self._signum, self.directory)
+                if signum:
+                    raise Interrupted(signum, self.directory)
 
     def _save(self, step: int, state: Mapping[str, Any]) -> None:
         if self._metrics is None:
@@ -251,7 +271,7 @@ class Run:
 
     def keep_model(self, state: Mapping[str, Any]) -> None:
         """Write `model/`, a checkpoint of what was learnt; one that is there already came from the same bits."""
-        if not (self.directory / "model").exists():
+        if self.team.leads and not (self.directory / "model").exists():
             save_checkpoint(self.directory / "model", state)
 
     def finish(self, figures: Mapping[str, Any]) -> dict[str, Any]:

@@ -23,6 +23,7 @@ def train() -> None:
     description = "Learn an auction that earns as much as a regret budget allows."
     config, resume = parse_training(PRESETS, DEFAULT_PRESET, "regretformer-train", description)
     from gt_core.environment import prepare
+    from gt_core.parallel import join
     from gt_core.run import Run, read_result
 
     from regretformer.report import default_evaluation, draw_run, evaluate_run, result_table
@@ -30,11 +31,18 @@ def train() -> None:
     from regretformer.train import train as learn
 
     prepare(config.device, config.threads)
+    team = join(config.device)
+    config = dataclasses.replace(config, device=team.device(config.device))
     shown = {"revenue": "train/revenue", "regret/revenue": "train/regret_over_revenue", "multiplier": "dual/multiplier"}
-    trainer = Trainer(config)  # refuses what cannot work before there is a directory
-    run = Run(trainer.config, resume=resume, packages=("regretformer",), shown=shown)
-    if run.result is None:
+    trainer = Trainer(config, team)  # refuses what cannot work before there is a directory
+    run = Run(trainer.config, resume=resume, packages=("regretformer",), shown=shown, team=team)
+    result = run.result
+    if result is None:
         learn(run, trainer)
+    team.leave()
+    if not team.leads:
+        return
+    if result is None:
         draw_run(run.directory)
         run.finish(evaluate_run(run.directory, default_evaluation(config), device=config.device))
     result = read_result(run.directory)

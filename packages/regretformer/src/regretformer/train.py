@@ -9,6 +9,7 @@ mixture of settings each iteration draws one.
 from typing import Any
 
 import torch
+from gt_core.parallel import ALONE, Team
 from gt_core.run import Run, learn, require_finite
 from gt_core.schedules import cosine
 from gt_core.seeding import Streams, derive_seed
@@ -19,6 +20,7 @@ from regretformer.deviations import Search, gains
 from regretformer.menu_search import MenuSearch
 from regretformer.networks.build import ToldApart, build
 from regretformer.networks.network import AuctionNetwork, Support
+from regretformer.networks.shared import SharedNetwork
 from regretformer.pool_search import PoolSearch
 from regretformer.published_search import PublishedSearch
 from regretformer.sources import load_valuations
@@ -80,13 +82,15 @@ class Trainer:
 
     Args:
         config: the run's config.
+        team: the processes that share out every evaluation of the network; all iterate in step.
 
     Raises:
         InputError: if the config's valuations cannot be used.
     """
 
-    def __init__(self, config: TrainConfig) -> None:
+    def __init__(self, config: TrainConfig, team: Team = ALONE) -> None:
         self.config = config = config.settled()
+        self.team = team
         self.step = 0
         self.streams = Streams(config.seed, config.device)
         self.valuations = [load_valuations(config, setting, device=config.device) for setting in config.auctions]
@@ -94,6 +98,7 @@ class Trainer:
         self.searches = [_search(config, valuations, self.streams) for valuations in self.valuations]
         seed = derive_seed(config.seed, "initialisation")
         self.network = build_network(config, self.valuations[-1], seed).to(config.device)
+        self.evaluated = self.network if team.size == 1 else SharedNetwork(self.network, team)
         self.optimiser = torch.optim.Adam(self.network.parameters(), lr=config.learning_rate)
         self.constraint: Constraint = (
             AugmentedRegret(config) if config.constraint == "augmented" else RegretBudget(config)
@@ -106,9 +111,9 @@ class Trainer:
             group["lr"] = cosine(progress, config.learning_rate, config.learning_rate_end)
 
         setting = self._draw_setting()
-        found = self.searches[setting].find(self.network)
+        found = self.searches[setting].find(self.evaluated)
         revenue = found.truthful.payments.sum(-1).mean()
-        regrets = {bidder: gain.mean() for bidder, gain in gains(self.network, found).items()}
+        regrets = {bidder: gain.mean() for bidder, gain in gains(self.evaluated, found).items()}
 
         ratio = (sum_of_regrets(regrets, found.profiles.shape[1]) / revenue).item()
         require_finite(regret_over_revenue=ratio)
@@ -117,6 +122,7 @@ class Trainer:
         self.optimiser.zero_grad()
         loss.backward()
         self.searches[setting].learn(found)
+        self.team.sum_gradients(list(self.network.parameters()))
         torch.nn.utils.clip_grad_norm_(self.network.parameters(), config.clip_norm)
         self.optimiser.step()
         self.step += 1
