@@ -1,7 +1,7 @@
 """The results table of the package's README, from the committed runs beside this file.
 
-    python packages/mediated-marl/results/table.py           # print it
-    python packages/mediated-marl/results/table.py --write   # put it into README.md
+    python packages/mediated-marl/results/table.py           # print them
+    python packages/mediated-marl/results/table.py --write   # put them into README.md, and models into the package
 
 A test fails while README.md and the files differ.  Each run was made in the package's folder by
 
@@ -10,8 +10,11 @@ A test fails while README.md and the files differ.  Each run was made in the pac
 with the settings that its config.json holds; `--config results/RUN/config.json` repeats it.
 """
 
+import json
 import sys
 from pathlib import Path
+
+from gt_core.pretrained import card, contents, write
 
 from mediated_marl.markov_table import markov_markdown, markov_rows
 from mediated_marl.table import markdown, rows
@@ -19,6 +22,9 @@ from mediated_marl.table import markdown, rows
 RESULTS = Path(__file__).parent
 README = RESULTS.parent / "README.md"
 BEGIN, END = "<!-- results/table.py writes {} from here -->\n", "<!-- to here: {} -->\n"
+
+PRETRAINED = RESULTS.parent / "src" / "mediated_marl" / "pretrained"
+SHIPPED = {"pgg-3": "exact-e-3", "pgg-10": "exact-e-10", "pgg-25": "exact-e-25", "sacrifice": "exact-sacrifice"}
 
 
 def tables() -> dict[str, str]:
@@ -37,8 +43,18 @@ def updated(readme: str) -> str:
     return readme
 
 
+def shipped() -> dict[str, dict[Path, bytes]]:
+    """The runs that ship with the package, with their cards."""
+    return {name: contents(RESULTS / run, _card(name, RESULTS / run)) for name, run in SHIPPED.items()}
+
+
+def _card(name: str, run: Path) -> str:
+    return card(name, "mediated-marl-train", json.loads((run / "result.json").read_text()), markdown(rows([run])))
+
+
 if __name__ == "__main__":
     if "--write" in sys.argv:
         README.write_text(updated(README.read_text()))
+        write(PRETRAINED, shipped())
     else:
         sys.stdout.write("\n".join(tables().values()))

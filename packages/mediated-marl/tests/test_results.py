@@ -5,11 +5,12 @@ import json
 from pathlib import Path
 
 import pytest
+from gt_core.pretrained import names, read
 
 from mediated_marl.config import TrainConfig
 from mediated_marl.markov_config import MarkovConfig
 from mediated_marl.markov_report import evaluate_markov_run
-from mediated_marl.report import audit_run, load_config
+from mediated_marl.report import audit_run, load_config, load_pretrained
 from mediated_marl.table import PUBLISHED, over_seeds, row
 
 PACKAGE = Path(__file__).parents[1]
@@ -25,6 +26,7 @@ def test_readme_quotes_the_committed_results():
     spec.loader.exec_module(module)
     readme = (PACKAGE / "README.md").read_text()
     assert module.updated(readme) == readme, "run results/table.py --write"
+    assert read(module.PRETRAINED) == module.shipped(), "run results/table.py --write"
 
 
 @pytest.mark.parametrize("run", ONE_STEP, ids=lambda run: run.name)
@@ -77,3 +79,11 @@ def test_committed_runs_of_the_paper_reproduce_its_cells(n_agents):
     published = PUBLISHED["e", n_agents]
     assert figures["reward"][0] == pytest.approx(published.reward, abs=0.03)
     assert figures["commitment"][0] == pytest.approx(published.commitment, abs=0.03)
+
+
+@pytest.mark.parametrize("name", names("mediated_marl"))
+def test_what_ships_is_opened_by_name_and_audited(name, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    policies = load_pretrained(name)
+    assert policies.agents.shape == (10, policies.game.n_agents, policies.game.n_actions + 1)
+    assert audit_run(Path("pretrained") / name)["deviation_gain_max"] < 1e-3

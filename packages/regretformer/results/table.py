@@ -1,7 +1,7 @@
 """The results table of the package's README, from the committed `result.json` files.
 
     python packages/regretformer/results/table.py           # print it
-    python packages/regretformer/results/table.py --write   # put it into README.md
+    python packages/regretformer/results/table.py --write   # put it into README.md, and models into the package
 
 A test fails while README.md and the files differ.
 """
@@ -11,9 +11,13 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from gt_core.pretrained import card, contents, write
+
 RESULTS = Path(__file__).parent
 README = RESULTS.parent / "README.md"
 BEGIN, END = "<!-- results/table.py writes from here -->\n", "<!-- to here -->\n"
+PRETRAINED = RESULTS.parent / "src" / "regretformer" / "pretrained"
+SHIPPED = {"1x2": "1x2/seed0", "2x2": "2x2/seed0", "416x47": "416x47/seed0"}
 HEADER = """\
 | setting | network | seed | revenue | exact optimum | honest regret / revenue | in training | protocol sees | seconds |
 |---|---|---|---|---|---|---|---|---|
@@ -52,8 +56,19 @@ def updated(readme: str) -> str:
     return before + BEGIN + table() + END + after
 
 
+def shipped() -> dict[str, dict[Path, bytes]]:
+    """The runs that ship with the package, with their cards."""
+    return {name: contents(RESULTS / run, _card(name, RESULTS / run)) for name, run in SHIPPED.items()}
+
+
+def _card(name: str, run: Path) -> str:
+    result = json.loads((run / "result.json").read_text())
+    return card(name, "regretformer-train", result, HEADER + row(result))
+
+
 if __name__ == "__main__":
     if "--write" in sys.argv:
         README.write_text(updated(README.read_text()))
+        write(PRETRAINED, shipped())
     else:
         sys.stdout.write(table())

@@ -7,9 +7,12 @@ from pathlib import Path
 
 import pytest
 import torch
+from gt_core.pretrained import names, read
 from gt_core.seeding import Streams
 
+from regretformer.api import load_pretrained
 from regretformer.evaluate import measure_revenue
+from regretformer.mechanisms import draw_named
 from regretformer.report import load_config, load_network
 from regretformer.valuations import UniformValuations
 
@@ -25,6 +28,7 @@ def test_readme_quotes_the_committed_results() -> None:
     spec.loader.exec_module(module)
     readme = (PACKAGE / "README.md").read_text()
     assert module.updated(readme) == readme, "run results/table.py --write"
+    assert read(module.PRETRAINED) == module.shipped(), "run results/table.py --write"
 
 
 @pytest.mark.parametrize("run", RUNS, ids=lambda run: f"{run.parent.name}-{run.name}")
@@ -46,3 +50,14 @@ def test_readme_code_runs(monkeypatch: pytest.MonkeyPatch, capsys: pytest.Captur
     assert names["payments"].item() > 0.3
     exec(compile(opening, "README.md", "exec"), {})
     assert "payments=tensor([[0.8619]])" in capsys.readouterr().out
+
+
+def test_what_ships_is_opened_by_name_and_drawn_here(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in names("regretformer"):
+        setting = load_config(Path("pretrained") / name).auction
+        allocation, payments = load_pretrained(name)(setting.high[0] * torch.ones(1, setting.bidders, setting.items))
+        assert allocation.sum() > 0.9 * setting.items
+        assert payments.sum() > 0
+    assert [file.name for file in draw_named("pretrained/1x2")] == ["allocation.png", "regret.png"]
+    assert (tmp_path / "pretrained/1x2/plots/allocation.png").is_file()

@@ -1,7 +1,7 @@
 """The results table of the package's README, from the committed `result.json` files.
 
     python packages/rmdp/results/table.py           # print it
-    python packages/rmdp/results/table.py --write   # put it into README.md
+    python packages/rmdp/results/table.py --write   # put it into README.md, and models into the package
 
 A test fails while README.md and the files differ. Figures of the published code, where there are any, are in
 `official.json`, with where they come from.
@@ -12,9 +12,16 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from gt_core.pretrained import card, contents, write
+
 RESULTS = Path(__file__).parent
 README = RESULTS.parent / "README.md"
 BEGIN, END = "<!-- results/table.py writes from here -->\n", "<!-- to here -->\n"
+PRETRAINED = RESULTS.parent / "src" / "rmdp" / "pretrained"
+SHIPPED = {
+    "HalfCheetah-v4-k5": "HalfCheetah-v4-k5-em/seed0",
+    "resource-gathering-k3": "resource-gathering-k3-em/seed0",
+}
 HEADER = """\
 | environment | k | algorithm | seed | welfare | ceiling | share | median user | iterations | training | official code |
 |---|---|---|---|---|---|---|---|---|---|---|
@@ -55,6 +62,16 @@ def updated(readme: str) -> str:
     return before + BEGIN + table() + END + after
 
 
+def shipped() -> dict[str, dict[Path, bytes]]:
+    """The runs that ship with the package, with their cards."""
+    return {name: contents(RESULTS / run, _card(name, RESULTS / run)) for name, run in SHIPPED.items()}
+
+
+def _card(name: str, run: Path) -> str:
+    result, config = _read(run / "result.json"), _read(run / "config.json")
+    return card(name, "rmdp-train", result, HEADER + row(result, config, {}))
+
+
 def _files() -> list[Path]:
     return sorted(RESULTS.glob("*/seed*/result.json"))
 
@@ -67,5 +84,6 @@ def _read(file: Path) -> dict[str, Any]:
 if __name__ == "__main__":
     if "--write" in sys.argv:
         README.write_text(updated(README.read_text()))
+        write(PRETRAINED, shipped())
     else:
         sys.stdout.write(table())

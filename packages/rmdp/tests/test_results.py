@@ -7,7 +7,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from gt_core.pretrained import names, read
 
+from rmdp import load_pretrained
 from rmdp.config import PRESETS
 from rmdp.setup import build_population
 from rmdp.train import evaluate_model, load_model
@@ -53,6 +55,7 @@ def test_readme_quotes_the_committed_results():
     module = script("table")
     readme = (PACKAGE / "README.md").read_text()
     assert module.updated(readme) == readme, "run results/table.py --write"
+    assert read(module.PRETRAINED) == module.shipped(), "run results/table.py --write"
 
 
 @pytest.mark.parametrize("run", RUNS, ids=lambda run: f"{run.parent.name}-{run.name}")
@@ -63,3 +66,10 @@ def test_committed_model_is_worth_what_its_result_says(run):
     assert figures["welfare"] == pytest.approx(result["welfare"], rel=0.02 if walks else 0.1)
     assert figures["assignment"] == result["assignment"]
     assert figures["ceiling"] == pytest.approx(result["ceiling"])
+
+
+@pytest.mark.parametrize("name", names("rmdp"))
+def test_what_ships_is_opened_by_name_and_serves_its_users(name, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    trained, model = load_model(Path("pretrained") / name), load_pretrained(name)
+    assert evaluate_model(trained, episodes=1) == model.evaluate(episodes=1)

@@ -7,6 +7,7 @@ import torch
 from gt_core.checkpoint import load_checkpoint
 from gt_core.config import read_config
 from gt_core.errors import InputError
+from gt_core.pretrained import located
 from gt_core.seeding import Streams
 from torch import Tensor
 
@@ -35,6 +36,7 @@ def load_markov(directory: Path) -> MarkovPolicies:
         InputError: an environment that cannot be imported any more.
         CheckpointError: if the run is not finished or its model is damaged.
     """
+    directory = located("mediated_marl", directory)
     config = read_config(MARKOV_PRESETS["iterated-pgg"], directory / "config.json")
     arena = build_arena(config)
     players = MarkovPlayers(arena, config, torch.Generator())

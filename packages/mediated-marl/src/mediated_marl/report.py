@@ -8,6 +8,7 @@ import torch
 from gt_core.checkpoint import load_checkpoint
 from gt_core.config import read_config
 from gt_core.errors import RunError
+from gt_core.pretrained import located
 from torch import Tensor
 
 from mediated_marl.audit import audit_one_step, flat_audit
@@ -17,7 +18,7 @@ from mediated_marl.markov_report import audit_markov_run
 from mediated_marl.one_step import OneStepGame, one_step_game
 from mediated_marl.players import Players, build_game
 
-__all__ = ["Policies", "audit_run", "load_config", "load_policies"]
+__all__ = ["Policies", "audit_run", "load_config", "load_policies", "load_pretrained"]
 
 
 class Policies(NamedTuple):
@@ -44,7 +45,7 @@ def load_config(directory: Path) -> TrainConfig | MarkovConfig:
     Raises:
         RunError: if the directory holds no run.
     """
-    file = directory / "config.json"
+    file = located("mediated_marl", directory) / "config.json"
     if not file.is_file():
         raise RunError(f"{directory} holds no config.json; give the directory of a run of mediated-marl-train")
     if "window" in json.loads(file.read_text()):
@@ -65,9 +66,18 @@ def load_policies(directory: Path) -> Policies:
         raise RunError(f"{directory} is a run of {config.game}, a game of several steps; it has no one-step policies")
     game = one_step_game(build_game(config, torch.float64))
     players = Players(game, config, torch.Generator())
-    players.load_state_dict(load_checkpoint(directory / "model"))
+    players.load_state_dict(load_checkpoint(located("mediated_marl", directory) / "model"))
     players.double()
     return Policies(config, game, players.log_policies().exp(), players.outside(), players.log_mediator().exp())
+
+
+def load_pretrained(name: str) -> Policies:
+    """Policies of a one-step game that ship with the package, such as "pgg-3"; their card says what they are worth.
+
+    Raises:
+        InputError: if there are none of that name; the message lists all.
+    """
+    return load_policies(Path("pretrained") / name)
 
 
 def audit_run(directory: Path) -> dict[str, Any]:

@@ -12,6 +12,7 @@ learnt or known, are opened by `regretformer.mechanisms`, measured by `regretfor
 
 import contextlib
 import dataclasses
+from pathlib import Path
 from typing import Any
 
 from gt_core.errors import InputError
@@ -19,9 +20,19 @@ from gt_core.progress import ProgressDisplay
 
 from regretformer.config import DEFAULT_PRESET, PRESETS
 from regretformer.networks.network import AuctionNetwork
+from regretformer.report import load_network
 from regretformer.train import Trainer
 
-__all__ = ["learn"]
+__all__ = ["learn", "load_pretrained"]
+
+
+def load_pretrained(name: str) -> AuctionNetwork:
+    """A trained auction that ships with the package, such as "2x2"; its card says what it is worth.
+
+    Raises:
+        InputError: if there is none of that name; the message lists all.
+    """
+    return load_network(Path("pretrained") / name)
 
 
 def learn(preset: str = DEFAULT_PRESET, *, progress: bool = False, **settings: Any) -> AuctionNetwork:  # noqa: ANN401 (the config's own types)

@@ -6,6 +6,7 @@ from typing import Any
 from gt_core.checkpoint import load_checkpoint
 from gt_core.config import read_config
 from gt_core.errors import CheckpointError, InputError, RunError
+from gt_core.pretrained import located
 from gt_core.seeding import Streams
 from rich.table import Table
 from torch import Tensor
@@ -40,12 +41,12 @@ _END_OF_TRAINING = 0.05
 
 
 def load_config(directory: Path) -> TrainConfig:
-    """The config of the run in `directory`; of a distillation, the student's.
+    """The config of the run in `directory`, or of one that ships; of a distillation, the student's.
 
     Raises:
         RunError: if it holds no run.
     """
-    file = directory / "config.json"
+    file = located("regretformer", directory) / "config.json"
     if not file.is_file():
         raise RunError(f"{directory} holds no run: there is no {file}")
     if '"teacher":' in file.read_text():
@@ -61,7 +62,7 @@ def load_network(directory: Path) -> AuctionNetwork:
         CheckpointError: if the model is damaged, or of another network than the config says.
     """
     config = load_config(directory)
-    model = directory / "model"
+    model = located("regretformer", directory) / "model"
     if not model.is_dir():
         raise RunError(f"{directory} holds no trained model yet; finish it with regretformer-train --resume")
     state = load_checkpoint(model)

@@ -34,9 +34,9 @@ from rmdp.envs.batch import Transition
 from rmdp.fingerprint import fingerprint, require_same_users
 from rmdp.population import FunctionPopulation, Population
 from rmdp.setup import build_population
-from rmdp.train import evaluate_model, model_of, snapshot
+from rmdp.train import evaluate_model, load_model, model_of, snapshot
 
-__all__ = ["RMDP", "Users"]
+__all__ = ["RMDP", "Users", "load_pretrained"]
 
 Users = str | Population | Callable[[Transition], Any]
 """`auto`, package.module:factory, a population, or a function from transitions to the rewards of n users."""
@@ -162,6 +162,26 @@ class RMDP:
         save_checkpoint(path, state)
 
     @classmethod
+    def of_run(cls, directory: str | os.PathLike[str]) -> "RMDP":
+        """The model of a run of rmdp-train, finished or stopped, or of one that ships: `pretrained/NAME`.
+
+        Learning on starts a new run from its policies, with fresh critics.
+
+        Raises:
+            CheckpointError: The files were altered.
+            InputError: Its users are others today, or nothing of that name ships with the package.
+            RunError: There is no run.
+        """
+        trained = load_model(Path(directory))
+        model = cls.__new__(cls)
+        model._start(trained.config, trained.population)
+        members = model.algorithm.representatives
+        members.policies.load_state_dict(trained.policies.state_dict())
+        members.moments.load_state_dict(trained.moments.state_dict())
+        model.assignment = trained.assignment
+        return model
+
+    @classmethod
     def load(cls, path: str | os.PathLike[str], users: Users = "auto") -> "RMDP":
         """Read a saved model; it runs no code from the files.
 
@@ -186,6 +206,15 @@ class RMDP:
         model.algorithm.load_state_dict(state["algorithm"])
         model.assignment = state["assignment"].numpy()
         return model
+
+
+def load_pretrained(name: str) -> RMDP:
+    """Trained policies that ship with the package, such as "HalfCheetah-v4-k5"; their card says what they are worth.
+
+    Raises:
+        InputError: There are none of that name; the message lists all.
+    """
+    return RMDP.of_run(Path("pretrained") / name)
 
 
 def _population(config: TrainConfig, users: Users) -> Population:

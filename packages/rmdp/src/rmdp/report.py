@@ -26,7 +26,7 @@ def plot_run(directory: Path, seed: int = 1) -> list[Path]:
     model = load_model(directory)
     config, population, assignment = model.config, model.population, model.assignment
     place = directory / "plots"
-    place.mkdir(exist_ok=True)
+    place.mkdir(parents=True, exist_ok=True)
     title = f"{config.env}, {config.algorithm}, {population.n} users, {config.k} policies"
     values = returns(model, Streams(seed).numpy("evaluation"), config.evaluation_episodes)
     own = values[assignment, np.arange(population.n)]

@@ -14,6 +14,7 @@ import torch
 from gt_core.checkpoint import load_checkpoint
 from gt_core.config import read_config
 from gt_core.errors import RunError
+from gt_core.pretrained import located
 from gt_core.run import Run, learn
 from gt_core.seeding import Streams
 
@@ -97,6 +98,7 @@ def load_model(directory: Path) -> Model:
         InputError: The users of the run are others today.
         CheckpointError: The files were altered.
     """
+    directory = located("rmdp", directory)
     if not (directory / "config.json").is_file():
         raise RunError(f"{directory} holds no model; is it a run?")
     config = read_config(TrainConfig(), directory / "config.json")

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 from gt_core.config import read_config
 from gt_core.errors import InputError
+from gt_core.pretrained import located
 from gt_core.seeding import Streams
 from matplotlib.figure import Figure
 
@@ -54,6 +55,7 @@ def film_run(directory: Path, out: Path, steps: int = 300, seed: int = 1) -> Pat
         raise InputError(f"steps must be at least 1, got {steps}")
     if not (importlib.util.find_spec("imageio") and importlib.util.find_spec("imageio_ffmpeg")):
         raise InputError("writing videos needs imageio and its ffmpeg: pip install 'rmdp[video]'")
+    directory = located("rmdp", directory)
     if (directory / "config.json").is_file() and _env_of(directory) in ROBOTS:
         choose_renderer()  # before anything imports MuJoCo
     frames, rate = film(load_model(directory), steps, seed)
