@@ -18,10 +18,11 @@ README = RESULTS.parent / "README.md"
 BEGIN, END = "<!-- results/table.py writes from here -->\n", "<!-- to here -->\n"
 PRETRAINED = RESULTS.parent / "src" / "regretformer" / "pretrained"
 SHIPPED = {"1x2": "1x2/seed0", "2x2": "2x2/seed0", "416x47": "416x47/seed0"}
-HEADER = """\
-| setting | network | seed | revenue | exact optimum | honest regret / revenue | in training | protocol sees | seconds |
-|---|---|---|---|---|---|---|---|---|
-"""
+COLUMNS = (
+    "setting", "network", "seed", "revenue", "exact optimum", "best truthful baseline", "honest regret / revenue",
+    "in training", "honest / training", "protocol sees", "seconds",
+)  # fmt: skip
+HEADER = f"| {' | '.join(COLUMNS)} |\n{'|---' * len(COLUMNS)}|\n"
 
 
 def row(result: dict[str, Any]) -> str:
@@ -35,8 +36,10 @@ def row(result: dict[str, Any]) -> str:
         result["seed"],
         f"{result['revenue']:.4f} ± {(high - low) / 2:.4f}",
         optimum,
+        f"{result['baseline_revenue']:.4f} ({result['baseline']})" if result["baseline"] else "",
         honest,
         f"{result['training_ratio'] * result['regret_budget']:.6f}",
+        f"{result['regret_over_budget'] / result['training_ratio']:.2f}",
         f"{result['protocol_regret_sum_over_revenue']:.6f}",
         f"{result['seconds']:.0f}",
     )

@@ -41,6 +41,8 @@ def test_train_leaves_result_and_plots(run: Path) -> None:
         200,
     )
     assert result["optimal_revenue"] == pytest.approx(0.5492, abs=1e-4)
+    assert result["baseline"] == "bundle-myerson"
+    assert result["baseline_revenue"] == pytest.approx((2 / 3) ** 1.5, abs=0.02)  # sqrt(2/3) (1 - (2/3) / 2)
     assert result["regret_over_budget"] == pytest.approx(1000 * result["regret_sum_over_revenue"])
     rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
     last = [row["train/regret_over_revenue"] for row in rows if row["step"] > 285]

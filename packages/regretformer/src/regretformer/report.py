@@ -14,13 +14,13 @@ from torch import Tensor
 from regretformer.auction import Mechanism
 from regretformer.config import DEFAULT_PRESET, PRESETS, Attack, TrainConfig
 from regretformer.distillation_config import DistillConfig
-from regretformer.evaluate import EvaluationConfig, evaluate, resolve_attack
+from regretformer.evaluate import EvaluationConfig, evaluate, measure_revenue, resolve_attack
 from regretformer.export import takes_any_size
 from regretformer.maps import plot_allocation, plot_regret, survey
 from regretformer.networks.build import ToldApart, build
 from regretformer.networks.network import AuctionNetwork
 from regretformer.official import convert_official
-from regretformer.oracles import Optimum, known_optimum
+from regretformer.oracles import Optimum, baselines, known_optimum
 from regretformer.plots import plot_divergence, plot_learning_curve, plot_multiplier, read_metrics
 from regretformer.setting import Setting, parse_settings
 from regretformer.sources import load_valuations
@@ -175,7 +175,18 @@ def _evaluate_setting(
         "regret_budget": config.regret_budget,
         "regret_over_budget": figures["regret_sum_over_revenue"] / config.regret_budget,
         "optimal_revenue": None if optimum is None else optimum.revenue,
+        **_best_baseline(valuations, evaluation),
     }
+
+
+def _best_baseline(valuations: Valuations, evaluation: EvaluationConfig) -> dict[str, Any]:
+    """The truthful auction that earns most without learning; null where none is known."""
+    earned = {
+        name: measure_revenue(auction, valuations, evaluation.revenue_valuations, Streams(evaluation.seed))[0]
+        for name, auction in baselines(valuations).items()
+    }
+    best = max(earned, key=lambda name: earned[name], default=None)
+    return {"baseline": best, "baseline_revenue": None if best is None else earned[best]}
 
 
 def _of_mixture(each: dict[str, dict[str, Any]]) -> dict[str, Any]:
@@ -248,14 +259,16 @@ def result_table(result: dict[str, Any]) -> Table:
 
 def _mixture_table(result: dict[str, Any], title: str) -> Table:
     """One row per setting."""
-    table = Table("setting", "revenue", "regret / revenue", "… / budget", "… in training", title=title)
+    table = Table("setting", "revenue", "truthful", "regret / revenue", "… / budget", "… in training", title=title)
     for name in result["settings"]:
         revenue, ratio, of_budget, in_training = (
             result[f"{name}/{key}"]
             for key in ("revenue", "regret_sum_over_revenue", "regret_over_budget", "training_ratio")
         )
         trained = "" if in_training is None else f"{in_training:.3f}"
-        table.add_row(name, f"{revenue:.4f}", f"{ratio:.6f}", f"{of_budget:.3f}", trained)
+        truthful = result.get(f"{name}/baseline_revenue")
+        known = "" if truthful is None else f"{truthful:.4f}"
+        table.add_row(name, f"{revenue:.4f}", known, f"{ratio:.6f}", f"{of_budget:.3f}", trained)
     return table
 
 
@@ -270,6 +283,10 @@ def _setting_table(result: dict[str, Any], title: str) -> Table:
     )
     if result["optimal_revenue"] is not None:
         table.add_row("optimal revenue", f"{result['optimal_revenue']:.4f}", "", "exact, at no regret")
+    elif result.get("baseline") is not None:
+        table.add_row(
+            "truthful revenue", f"{result['baseline_revenue']:.4f}", "", f"{result['baseline']}, at no regret"
+        )
     low, high = result["regret_sum_over_revenue_ci"]
     table.add_row(
         "regret / revenue",
