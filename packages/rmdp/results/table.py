@@ -8,6 +8,7 @@ A test fails while README.md and the files differ. Figures of the published code
 """
 
 import json
+import re
 import sys
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from gt_core.pretrained import card, contents, write
 
 RESULTS = Path(__file__).parent
 README = RESULTS.parent / "README.md"
+FRONT = RESULTS.parents[2] / "README.md"
 BEGIN, END = "<!-- results/table.py writes from here -->\n", "<!-- to here -->\n"
 PRETRAINED = RESULTS.parent / "src" / "rmdp" / "pretrained"
 SHIPPED = {
@@ -81,9 +83,27 @@ def _read(file: Path) -> dict[str, Any]:
     return content
 
 
+def headline() -> str:
+    """The package's line in the table of the repository's README."""
+    name = "HalfCheetah-v4-k5"
+    result, known = _read(RESULTS / SHIPPED[name] / "result.json"), _read(RESULTS / "official.json")[name][-1]
+    cells = (
+        "HalfCheetah, 100 users with speeds of their own, 5 policies",
+        f"welfare {result['welfare']:.1f}, {result['seconds'] / 60:.0f} min",
+        f"published code {known['welfare']:g} after {known['minutes']:g} min; at best {result['ceiling']:.1f}",
+    )
+    return f"| [rmdp](packages/rmdp) | {' | '.join(cells)} <!-- rmdp --> |"
+
+
+def with_headline(readme: str) -> str:
+    """The text of the repository's README with that line."""
+    return re.sub(r"^.*<!-- rmdp -->.*$", headline(), readme, flags=re.MULTILINE)
+
+
 if __name__ == "__main__":
     if "--write" in sys.argv:
         README.write_text(updated(README.read_text()))
+        FRONT.write_text(with_headline(FRONT.read_text()))
         write(PRETRAINED, shipped())
     else:
         sys.stdout.write(table())
