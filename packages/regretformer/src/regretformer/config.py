@@ -27,14 +27,15 @@ class Recipe(NamedTuple):
     candidates: int
     learning_rate: float
     ascent_steps: int
+    imitation: float
 
 
 _RECIPES = {
-    2: Recipe(9_000, 512, 1024, 2e-3, 0),
-    4: Recipe(24_000, 512, 1024, 2e-3, 0),
-    6: Recipe(20_000, 512, 512, 2e-3, 0),
-    10: Recipe(8_000, 256, 64, 1e-3, 4),
-    math.inf: Recipe(30_000, 256, 64, 1e-3, 4),
+    2: Recipe(9_000, 512, 1024, 2e-3, 0, 0.0),
+    4: Recipe(24_000, 512, 1024, 2e-3, 0, 0.0),
+    6: Recipe(20_000, 512, 2048, 2e-3, 1, 0.0),
+    10: Recipe(8_000, 256, 64, 1e-3, 4, 0.2),
+    math.inf: Recipe(12_000, 256, 64, 1e-3, 4, 0.2),
 }  # by the largest number of bidders times items
 
 _POSITIVE = (
@@ -117,6 +118,9 @@ class TrainConfig(RunConfig):
     needs."""
     ascent_rate: float = 0.015
     """Learning rate of those steps, as a share of the support's width; it decays to zero, but not as published."""
+    imitation: float = -1
+    """Share of training in which the network first learns to answer as a known truthful auction does, Myerson's for
+    each item; -1: as the setting's size needs."""
     learning_rate: float = 0
     """Adam's learning rate at the start; 0: as the setting's size needs."""
     learning_rate_end: float = 0.0
@@ -139,6 +143,8 @@ class TrainConfig(RunConfig):
                 raise InputError(f"{name} must be at least 0, got {getattr(self, name)}")
         if self.ascent_steps < -1:
             raise InputError(f"ascent_steps must be at least 0, or -1 for the default, got {self.ascent_steps}")
+        if not (0 <= self.imitation < 1 or self.imitation == -1):
+            raise InputError(f"imitation must lie in [0, 1), or be -1 for the default, got {self.imitation}")
         if not 0 <= self.dual_floor < 1:
             raise InputError(f"dual_floor must lie in [0, 1), got {self.dual_floor}")
         if not 0 < self.budget_until <= 1:
@@ -180,7 +186,7 @@ class TrainConfig(RunConfig):
         """This config with everything filled in that is left to the setting's size; a mixture's is its largest's."""
         cells = self.auction.bidders * self.auction.items
         recipe = next(recipe for most, recipe in _RECIPES.items() if cells <= most)
-        unset = {"ascent_steps": -1}
+        unset = {"ascent_steps": -1, "imitation": -1}
         chosen = {name: value for name, value in recipe._asdict().items() if getattr(self, name) == unset.get(name, 0)}
         return dataclasses.replace(self, **chosen)
 
@@ -208,7 +214,7 @@ PRESETS = {
     "paper": TrainConfig(
         preset="paper", search="published", loss="published", multiplier_start=1.0, dual_rate=0.5, iterations=200_000,
         batch=512, ascent_steps=50, ascent_rate=0.1, learning_rate=1e-3, learning_rate_end=1e-3, budget_until=2 / 3,
-        budget_margin=1.0, dual_floor=0.0,
+        budget_margin=1.0, dual_floor=0.0, imitation=0.0,
     ),
     "smoke": TrainConfig(
         preset="smoke", iterations=30, batch=64, values_per_group=16, candidates=64, dataset_batches=4,
