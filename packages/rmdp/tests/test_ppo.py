@@ -103,6 +103,21 @@ def test_adams_steps_equal_torchs():
     torch.testing.assert_close(rows.values, other.detach())
 
 
+def test_first_step_follows_the_policy_gradient():
+    """Adam's first step is rate * g / (|g| + eps), whatever the gradient's size."""
+    (policies, critics), generator = networks(), torch.Generator().manual_seed(1)
+    batch = bandit(policies, [0, 1], generator)
+    log_probability = policies.net(batch.observation).log_softmax(-1).gather(-1, batch.action[..., None])[..., 0]
+    parameters = list(policies.parameters())
+    expected = torch.autograd.grad(-(log_probability * batch.advantage).mean(1).sum(), parameters)
+    before = [parameter.detach().clone() for parameter in parameters]
+    one_step = dataclasses.replace(CONFIG, epochs=1, minibatches=1, gradient_norm=1e9)
+    Learner(policies, critics, 2).improve(batch, one_step, generator)
+    for parameter, start, gradient in zip(parameters, before, expected, strict=True):
+        step = -one_step.learning_rate * gradient / (gradient.abs() + 1e-5)
+        torch.testing.assert_close(parameter.detach() - start, step, atol=2e-5, rtol=1e-3)
+
+
 ACTIONS = {
     "bounded": BoxActions(np.array([-1.0, 0.0]), np.array([1.0, 2.0])),
     "unbounded": BoxActions(np.array([-np.inf, 0.0]), np.array([np.inf, 2.0])),

@@ -81,10 +81,12 @@ class Pass:
         slopes = [self.inputs, *(empty(first, value.shape) for value in values[1:-1]), self.output]
         self._stages = []
         for layer, around, slopes_around in zip(layers, pairwise(values), pairwise(slopes), strict=True):
-            parts = [part.reshape(len(layer.weight), -1, part.shape[-1]) for part in (*around, *slopes_around)]
-            ones = empty(first, (1, 1, parts[0].shape[1]))
+            before, after, below, slope = (
+                part.reshape(len(layer.weight), -1, part.shape[-1]) for part in (*around, *slopes_around)
+            )
+            ones = empty(first, (1, 1, before.shape[1]))
             ones[:] = 1
-            self._stages.append(_Stage(layer, *parts, ones))
+            self._stages.append(_Stage(layer, before, after, below, slope, ones))
 
     def forward(self) -> None:
         """Evaluate the networks."""

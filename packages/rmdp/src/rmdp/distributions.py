@@ -58,7 +58,8 @@ class Normal:
 
     def __init__(self, policies: Policies) -> None:
         self._bounded, sigma = policies.bounded, policies.log_sigma
-        self._log_sigma, self._slope = to_array(sigma), None if sigma.grad is None else to_array(sigma.grad)
+        self._log_sigma = to_array(sigma)
+        self._slope: Array = None if sigma.grad is None else to_array(sigma.grad)
 
     def noise(self, shape: tuple[int, ...], generator: torch.Generator) -> Array:
         """See `Distribution`; standard normal."""
@@ -104,7 +105,7 @@ class Categorical:
     """
 
     def __init__(self, policies: Policies) -> None:
-        bias = policies.net[-1].bias
+        *_, bias = policies.net.parameters()
         self._choices = to_array(torch.arange(bias.shape[-1], device=bias.device))
 
     def noise(self, shape: tuple[int, ...], generator: torch.Generator) -> Array:

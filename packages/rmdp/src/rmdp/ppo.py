@@ -120,6 +120,8 @@ class Learner:
 
     def __init__(self, policies: Policies, critics: Critics, k: int, threads: int = 1) -> None:
         self._policies = _PolicyLearner(policies, k)
+        self.distribution = self._policies.distribution
+        """What the policies' outputs mean."""
         rows, groups = join(critics, k)[0], range(0, k, _TOGETHER)
         self._critics = [_CriticLearner(critics, rows, slice(start, start + _TOGETHER)) for start in groups]
         self._threads = ThreadPoolExecutor(threads) if threads > 1 else None
@@ -183,7 +185,7 @@ class _PolicyLearner:
     def __init__(self, policies: Policies, k: int) -> None:
         self._k, (own, *shared) = k, join(policies, k)
         self._own, self._shared = Adam(own), [Adam(rows) for rows in shared]
-        self._layers, self._distribution = layers_of(policies.net), distribution_of(policies)
+        self._layers, self.distribution = layers_of(policies.net), distribution_of(policies)
         self._memory: dict[int, tuple[Pass, list[Array]]] = {}
 
     def epoch(self, experience: Experience, batches: Sequence[Array], learns: Array, config: PPOConfig) -> Array:
@@ -200,12 +202,12 @@ class _PolicyLearner:
             take(source, order, part)
         _, action, drawn, advantage = parts
         batch.forward()
-        log_probability, entropy = self._distribution.judge(batch.output, action)
+        log_probability, entropy = self.distribution.judge(batch.output, action)
         log_ratio = log_probability - drawn
         ratio = xp.exp(log_ratio)
         gain, clipped = ratio * advantage, xp.clip(ratio, 1 - config.clip, 1 + config.clip) * advantage
         by_log_probability = xp.where(gain <= clipped, gain, 0) * (-learns / size)[:, None]
-        self._distribution.backward(batch.output, by_log_probability, -config.entropy * learns)
+        self.distribution.backward(batch.output, by_log_probability, -config.entropy * learns)
         batch.backward()
         self._own.step(config.learning_rate, config.gradient_norm, resting=learns == 0)
         for adam in self._shared:
