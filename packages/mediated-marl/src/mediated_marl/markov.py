@@ -139,7 +139,8 @@ def multiplier_slope(log_multipliers: Array, violation: Array, weights: Array) -
     """The slope of `MultiplierNetwork.gain` in the network's outputs; all are `[S, N, T, B]`."""
     variable = torch.from_numpy(log_multipliers).requires_grad_()
     gain = MultiplierNetwork.gain(variable, torch.from_numpy(violation), torch.from_numpy(weights))
-    return torch.autograd.grad(gain, variable)[0].numpy()
+    slope: Array = torch.autograd.grad(gain, variable)[0].numpy()
+    return slope
 
 
 def weigh(

@@ -38,6 +38,7 @@ from mediated_marl.by_hand import (
     Array,
     FlatAdam,
     NetworkArrays,
+    Part,
     flatten_parameters,
     log_policy_gradient,
     log_softmax,
@@ -181,7 +182,7 @@ class SampledTrainer:
     def _build_optimiser(self) -> None:
         """One optimiser for all; without mediator its parameters and critics do not learn."""
         config, players, critics = self.config, self.players, self.critics
-        parts = [
+        parts: list[tuple[Part, float]] = [
             (players.logits, config.agent_rate),
             (critics.agents, config.agent_critic_rate),
             (players.mediator, config.mediator_rate),
