@@ -62,14 +62,16 @@ class Episodes(NamedTuple):
     @classmethod
     def of(cls, played: Rollout) -> "Episodes":
         """The episodes of a rollout."""
-        parts = [agents_first(part) for part in played[3:]]
-        wanted, committed = parts[3], parts[4]
-        return cls(*parts, (committed != wanted[:, :, :-1]).any(1, keepdims=True))
+        alive, locks, own, wanted, committed, *rest = (agents_first(part) for part in played[3:])
+        mediated, rewards, terminated = rest
+        explored = (committed != wanted[:, :, :-1]).any(1, keepdims=True)
+        return cls(alive, locks, own, wanted, committed, mediated, rewards, terminated, explored)
 
     @property
     def free(self) -> Array:
         """Who had the choice whether to commit, `[S, N, T, B]`."""
-        return (self.locks[:, :, :-1] == 0) & self.alive[:, :, :-1]
+        free: Array = (self.locks[:, :, :-1] == 0) & self.alive[:, :, :-1]
+        return free
 
     @property
     def learnt(self) -> Array:
