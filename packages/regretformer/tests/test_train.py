@@ -299,7 +299,7 @@ def test_large_auctions_first_imitate_a_known_one() -> None:
         allocation, payments = trainer.network(bids)
     torch.testing.assert_close(allocation.flatten(), torch.tensor([0.0, 0, 1, 1]), rtol=0, atol=0.1)
     torch.testing.assert_close(payments.flatten(), torch.tensor([0.0, 0, 0.5, 0.5]), rtol=0, atol=0.05)
-    assert trainer.iterate()["dual/budget"] == config.budget_start
+    assert trainer.iterate()["dual/budget"] == trainer.config.budget_start
 
 
 def test_without_a_known_auction_nothing_is_imitated() -> None:
@@ -319,4 +319,5 @@ def test_a_config_is_settled_by_the_size_of_its_setting() -> None:
     assert large.iterations == 5
     assert large.ascent_steps > 0
     assert large.settled() == large
+    assert TrainConfig(regret_budget=0.05).settled().budget_start == 0.05
     assert TrainConfig(setting="3x7", iterations=5).settled().batch == large.batch
