@@ -161,8 +161,7 @@ def result_table(result: Mapping[str, Any]) -> Table:
     """The figures of a result, one per line."""
     table = Table("figure", "value")
     for name, value in result.items():
-        if not name.startswith(("version_", "hardware_")):
-            table.add_row(name, readable(value))
+        table.add_row(name, readable(value))
     return table
 
 
