@@ -4,8 +4,9 @@ import pytest
 
 from gt_core import pretrained
 from gt_core.errors import InputError
+from gt_core.files import write_json
 
-RESULT = {"seconds": 12.34, "version_python": "3.11", "hardware_cpu": "an abacus", "hardware_cores": 1}
+ABOUT = {"version_python": "3.11", "hardware_cpu": "an abacus", "hardware_cores": 1}
 
 
 @pytest.fixture
@@ -18,7 +19,9 @@ def shelf(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (run / "model").mkdir(parents=True)
     for name in ("config.json", "metrics.jsonl", "picture.png", "model/weights"):
         (run / name).write_bytes(name.encode())
-    files = pretrained.contents(run, pretrained.card("one", "learn", RESULT, "| 1 |\n"))
+    write_json(run / "versions.json", ABOUT)
+    write_json(run / "cost.json", {"seconds": 12.34})
+    files = pretrained.contents(run, pretrained.card("one", "learn", run, "| 1 |\n"))
     pretrained.write(tmp_path / "learner" / "pretrained", {"one": files, "two": files})
     return tmp_path / "learner" / "pretrained"
 
@@ -26,7 +29,9 @@ def shelf(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_config_result_model_and_card_ship(shelf: Path) -> None:
     assert pretrained.names("learner") == ["one", "two"]
     files = pretrained.read(shelf)["one"]
-    assert set(files) == {Path("config.json"), Path("model/weights"), Path("README.md")}
+    assert {str(place) for place in files} == {
+        *("config.json", "versions.json", "cost.json", "model/weights", "README.md")
+    }
     card = files[Path("README.md")].decode()
     assert card.startswith("# one\n\nTrained by `learn --config config.json` in 12 s on an abacus, 1 cores")
     assert card.endswith("| 1 |\n")

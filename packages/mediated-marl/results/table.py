@@ -10,12 +10,12 @@ A test fails while README.md and the files differ.  Each run was made in the pac
 with the settings that its config.json holds; `--config results/RUN/config.json` repeats it.
 """
 
-import json
 import re
 import sys
 from pathlib import Path
 
 from gt_core.pretrained import card, contents, write
+from gt_core.run import read_cost, read_result
 from gt_core.stats import interquartile_mean
 
 from mediated_marl.markov_table import markov_markdown, markov_rows
@@ -52,16 +52,17 @@ def shipped() -> dict[str, dict[Path, bytes]]:
 
 
 def _card(name: str, run: Path) -> str:
-    return card(name, "mediated-marl-train", json.loads((run / "result.json").read_text()), markdown(rows([run])))
+    return card(name, "mediated-marl-train", run, markdown(rows([run])))
 
 
 def headline() -> str:
     """The package's line in the table of the repository's README."""
-    result = json.loads((RESULTS / "sampled-e-25" / "result.json").read_text())
+    run = RESULTS / "sampled-e-25"
+    result, cost = read_result(run), read_cost(run)
     paper = PUBLISHED["e", 25].reward
     cells = (
         "public goods, 25 agents, ten seeds",
-        f"mean reward {interquartile_mean(result['reward_per_seed']):.3f}, {result['seconds']:.0f} s",
+        f"mean reward {interquartile_mean(result['reward_per_seed']):.3f}, {cost['seconds']:.0f} s",
         f"published {paper:.3f}; at best 1",
     )
     return f"| [mediated-marl](packages/mediated-marl) | {' | '.join(cells)} <!-- mediated-marl --> |"

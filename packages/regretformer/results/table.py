@@ -6,13 +6,13 @@
 A test fails while README.md and the files differ.
 """
 
-import json
 import re
 import sys
 from pathlib import Path
 from typing import Any
 
 from gt_core.pretrained import card, contents, write
+from gt_core.run import read_cost, read_result
 
 RESULTS = Path(__file__).parent
 README = RESULTS.parent / "README.md"
@@ -27,7 +27,7 @@ COLUMNS = (
 HEADER = f"| {' | '.join(COLUMNS)} |\n{'|---' * len(COLUMNS)}|\n"
 
 
-def row(result: dict[str, Any]) -> str:
+def row(result: dict[str, Any], cost: dict[str, Any]) -> str:
     """One line of the table."""
     optimum = "" if result["optimal_revenue"] is None else f"{result['optimal_revenue']:.4f}"
     honest = f"{result['regret_sum_over_revenue']:.6f} ({result['attack']})"
@@ -43,15 +43,15 @@ def row(result: dict[str, Any]) -> str:
         f"{result['training_ratio'] * result['regret_budget']:.6f}",
         f"{result['regret_over_budget'] / result['training_ratio']:.2f}",
         f"{result['protocol_regret_sum_over_revenue']:.6f}",
-        f"{result['seconds']:.0f}",
+        f"{cost['seconds']:.0f}",
     )
     return "| " + " | ".join(map(str, cells)) + " |\n"
 
 
 def table() -> str:
     """The whole table, in Markdown."""
-    files = sorted(RESULTS.glob("*/seed*/result.json"))
-    return HEADER + "".join(row(json.loads(file.read_text())) for file in files)
+    runs = sorted(file.parent for file in RESULTS.glob("*/seed*/result.json"))
+    return HEADER + "".join(row(read_result(run), read_cost(run)) for run in runs)
 
 
 def updated(readme: str) -> str:
@@ -67,17 +67,16 @@ def shipped() -> dict[str, dict[Path, bytes]]:
 
 
 def _card(name: str, run: Path) -> str:
-    result = json.loads((run / "result.json").read_text())
-    return card(name, "regretformer-train", result, HEADER + row(result))
+    return card(name, "regretformer-train", run, HEADER + row(read_result(run), read_cost(run)))
 
 
 def headline() -> str:
     """The package's line in the table of the repository's README."""
-    result = json.loads((RESULTS / SHIPPED["2x2"] / "result.json").read_text())
+    result, cost = read_result(RESULTS / SHIPPED["2x2"]), read_cost(RESULTS / SHIPPED["2x2"])
     cells = (
         "two bidders, two items, values uniform on [0, 1]",
         f"revenue {result['revenue']:.3f}, true regret {100 * result['regret_sum_over_revenue']:.2f} % of it, "
-        f"{result['seconds'] / 60:.0f} min",
+        f"{cost['seconds'] / 60:.0f} min",
         f"best simple truthful auction {result['baseline_revenue']:.3f}; "
         "published 0.908 at a true regret of 0.3 to 0.46 %",
     )
