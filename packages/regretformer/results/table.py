@@ -19,7 +19,7 @@ README = RESULTS.parent / "README.md"
 FRONT = RESULTS.parents[2] / "README.md"
 BEGIN, END = "<!-- results/table.py writes from here -->\n", "<!-- to here -->\n"
 PRETRAINED = RESULTS.parent / "src" / "regretformer" / "pretrained"
-SHIPPED = {"1x2": "1x2/seed0", "2x2": "2x2/seed0", "416x47": "416x47/seed0"}
+SHIPPED = {"1x2": "1x2/seed0", "2x2": "2x2/seed0", "2x3": "2x3/seed0", "416x47": "416x47/seed0"}
 COLUMNS = (
     "setting", "network", "seed", "revenue", "exact optimum", "best truthful baseline", "honest regret / revenue",
     "in training", "honest / training", "protocol sees", "seconds",
