@@ -34,15 +34,13 @@ from gt_core.seeding import Streams
 from torch import Tensor, nn
 
 from mediated_marl.markov_config import MarkovConfig
-from mediated_marl.markov_multipliers import MultiplierNetwork, MultiplierTable
+from mediated_marl.markov_multipliers import MAX_DAMPING, MultiplierNetwork, MultiplierTable
 from mediated_marl.markov_players import MarkovCritics, MarkovPlayers, build_arena, build_rules
 from mediated_marl.networks import MASKED, entropy
 from mediated_marl.returns import bootstrapped_returns
 from mediated_marl.rollout import Arena, Rollout, masked, roll_out
 
 __all__ = ["Evidence", "MarkovTrainer", "agent_returns", "agents_gain", "mediator_gain", "mediator_returns", "weigh"]
-
-MAX_DAMPING = 3.0
 
 
 class Evidence(NamedTuple):
@@ -159,7 +157,13 @@ class MarkovTrainer:
         self.critics = MarkovCritics(self.arena, config, self.streams.torch("critics"))
         self.tables = {
             name: MultiplierTable(
-                config.multipliers, self.arena.n_agents, config.seeds, config.dual_rate, config.multiplier_start
+                config.multipliers,
+                self.arena.n_agents,
+                config.seeds,
+                config.dual_rate,
+                config.multiplier_start,
+                self.arena.horizon,
+                config.damping,
             )
             for name in self._imposed
             if config.multipliers != "network"
@@ -247,8 +251,10 @@ class MarkovTrainer:
         return evidence, multipliers, loss
 
     def _damped(self, multipliers: dict[str, Tensor], values: Tensor, next_door: Tensor) -> tuple[Tensor, Tensor]:
-        """The prices of IC and E, 0 where not imposed; violations are the critic's."""
+        """The prices of IC and E, 0 where not imposed; violations are the critic's, of tables their own."""
         margin, damping, zero = self.config.margin, self.config.damping, torch.zeros_like(values)
+        if self.tables:
+            return multipliers.get("ic", zero), multipliers.get("e", zero)
         ic = next_door + margin * next_door.abs() - values
         e = values + margin * values.abs() - next_door
         priced = [
@@ -304,7 +310,7 @@ class MarkovTrainer:
             "players": self.players.state_dict(),
             "critics": self.critics.state_dict(),
             "networks": self.networks.state_dict(),
-            "tables": {name: table.multiplier.state_dict() for name, table in self.tables.items()},
+            "tables": {name: table.state_dict() for name, table in self.tables.items()},
             "optimiser": self.optimiser.state_dict(),
             "streams": self.streams.state_dict(),
         }
@@ -316,6 +322,6 @@ class MarkovTrainer:
         self.critics.load_state_dict(state["critics"])
         self.networks.load_state_dict(state["networks"])
         for name, table in self.tables.items():
-            table.multiplier.load_state_dict(state["tables"][name])
+            table.load_state_dict(state["tables"][name])
         self.optimiser.load_state_dict(state["optimiser"])
         self.streams.load_state_dict(state["streams"])
