@@ -177,6 +177,7 @@ ITERATED = MarkovConfig(
     final_rates=0.2,
     entropy_start=0.2,
     entropy_end=3e-3,
+    mediator_entropy=5.0,
 )
 COIN = MarkovConfig(
     "coin",
