@@ -24,7 +24,12 @@ RUNNING = f"{sys.version_info.major}.{sys.version_info.minor}"
 DEFAULT = RUNNING if RUNNING in PYTHONS else PYTHONS[-1]
 
 # The tests' tensors are small: a second thread costs more than it brings, and sums then depend on the machine.
-TEST_ENV = {"OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", "1"), "MPLBACKEND": "Agg"}
+# Some tests start many processes: where bytecode is not kept, each of them would compile torch again.
+TEST_ENV = {
+    "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", "1"),
+    "MPLBACKEND": "Agg",
+    "PYTHONDONTWRITEBYTECODE": "",
+}
 
 # gt-core has no command. This uses it: minimise x^2 with x >= 1, where the multiplier is 2.
 USE_GT_CORE = """
