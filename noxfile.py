@@ -185,7 +185,12 @@ def learn_and_judge(session: nox.Session, train: str, commands: list[str]) -> No
     """Learn for seconds, then let the other commands work on the run; with --json they print JSON and nothing else."""
     session.run(train, *SMOKE.get(train, ["--preset", "smoke"]), "--out-dir", "run")
     for command in commands:
-        if command in DRAWS:
+        if command.endswith("-sweep"):
+            smoke = SMOKE.get(train, ["--preset", "smoke"])
+            (cell,) = json.loads(str(session.run(command, *smoke, "--json", silent=True, stderr=None)))
+            if cell["status"] != "finished":
+                session.error(f"{command} ended with {cell}")
+        elif command in DRAWS:
             session.run(command, "run", *SMOKE.get(command, []))
         elif command not in {train, *ELSEWHERE}:
             output = str(session.run(command, "run", "--json", silent=True, stderr=None))

@@ -27,7 +27,7 @@ from latex2mathml.converter import convert
 ROOT = Path(__file__).parents[1]
 
 # A command whose options depend on what it is to learn is shown once for each.
-VARIANTS = {"mediated-marl-train": ([], ["--game", "iterated-pgg"])}
+VARIANTS = {name: ([], ["--game", "iterated-pgg"]) for name in ("mediated-marl-train", "mediated-marl-sweep")}
 
 
 def on_page_markdown(markdown: str, **_: object) -> str:

@@ -1,3 +1,4 @@
+import json
 from pathlib import Path
 
 import pytest
@@ -5,7 +6,7 @@ import pytest
 from gt_core import pretrained
 from gt_core.errors import InputError
 
-RESULT = {"seconds": 12.34, "version_python": "3.11", "hardware_cpu": "an abacus", "hardware_cores": 1}
+COST, ABOUT = {"seconds": 12.34}, {"version_python": "3.11", "hardware_cpu": "an abacus", "hardware_cores": 1}
 
 
 @pytest.fixture
@@ -18,7 +19,9 @@ def shelf(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (run / "model").mkdir(parents=True)
     for name in ("config.json", "metrics.jsonl", "picture.png", "model/weights"):
         (run / name).write_bytes(name.encode())
-    files = pretrained.contents(run, pretrained.card("one", "learn", RESULT, "| 1 |\n"))
+    for name, content in (("cost.json", COST), ("versions.json", ABOUT)):
+        (run / name).write_text(json.dumps(content))
+    files = pretrained.contents(run, pretrained.card("one", "learn", run, "| 1 |\n"))
     pretrained.write(tmp_path / "learner" / "pretrained", {"one": files, "two": files})
     return tmp_path / "learner" / "pretrained"
 
@@ -26,7 +29,7 @@ def shelf(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_config_result_model_and_card_ship(shelf: Path) -> None:
     assert pretrained.names("learner") == ["one", "two"]
     files = pretrained.read(shelf)["one"]
-    assert set(files) == {Path("config.json"), Path("model/weights"), Path("README.md")}
+    assert {str(file) for file in files} == {"config.json", "cost.json", "versions.json", "model/weights", "README.md"}
     card = files[Path("README.md")].decode()
     assert card.startswith("# one\n\nTrained by `learn --config config.json` in 12 s on an abacus, 1 cores")
     assert card.endswith("| 1 |\n")

@@ -14,7 +14,7 @@ import torch
 from gt_core.checkpoint import load_checkpoint
 from gt_core.config import RunConfig
 from gt_core.errors import CheckpointError, InputError, NumericalError, RunError
-from gt_core.run import Interrupted, Run, learn, read_result, require_finite
+from gt_core.run import Interrupted, Run, learn, read_cost, read_result, require_finite
 from gt_core.seeding import Streams
 
 
@@ -64,14 +64,14 @@ def config(tmp_path: Path) -> WalkConfig:
 def test_run_writes_what_it_promises(config: WalkConfig) -> None:
     walk(config)
     assert json.loads((config.directory / "config.json").read_text())["steps"] == 20
-    assert "version_torch" in json.loads((config.directory / "versions.json").read_text())
+    about = json.loads((config.directory / "versions.json").read_text())
+    assert {"version_python", "version_torch", "version_gt_core", "hardware_cpu", "hardware_device"} <= set(about)
     lines = [json.loads(line) for line in (config.directory / "metrics.jsonl").read_text().splitlines()]
     assert [line["step"] for line in lines] == list(range(1, 21))
     assert all(line["train/bound"] == 7 and "train/x" in line for line in lines)
     result = read_result(config.directory)
-    assert {"seed", "seconds", "version_python", "version_gt_core", "hardware_cpu", "hardware_device", "x"} <= set(
-        result
-    )
+    assert set(result) == {"seed", "x"}
+    assert 0 < read_cost(config.directory)["seconds"] < 60
     assert len(list((config.directory / "checkpoints").iterdir())) == 2
     assert load_checkpoint(config.directory / "model")["x"].tolist() == result["x"]
 
@@ -85,7 +85,8 @@ def test_run_stopped_and_resumed_equals_straight(tmp_path: Path, stop_at: int) -
         walk(stopped, stop_at=stop_at, interval=1e9)
     resumed = walk(stopped, resume=True)
     assert torch.equal(resumed.x, expected.x)
-    assert (stopped.directory / "metrics.jsonl").read_bytes() == (straight.directory / "metrics.jsonl").read_bytes()
+    for file in ("metrics.jsonl", "result.json"):
+        assert (stopped.directory / file).read_bytes() == (straight.directory / file).read_bytes()
 
 
 SCRIPT = (
@@ -110,15 +111,19 @@ def test_run_killed_and_resumed_equals_straight(tmp_path: Path) -> None:
         process.kill()
         process.wait()
     subprocess.run([*command, str(killed)], check=True, env=environment, capture_output=True)
-    assert read_result(killed)["x"] == read_result(straight)["x"]
-    assert (killed / "metrics.jsonl").read_bytes() == (straight / "metrics.jsonl").read_bytes()
+    for file in ("metrics.jsonl", "result.json"):
+        assert (killed / file).read_bytes() == (straight / file).read_bytes()
 
 
 def test_run_finished_and_resumed_does_nothing(config: WalkConfig) -> None:
     walk(config)
-    before = (config.directory / "metrics.jsonl").read_bytes()
+    before = {
+        name: (config.directory / name).read_bytes() for name in ("metrics.jsonl", "result.json", "versions.json")
+    }
+    (config.directory / "versions.json").write_text("another machine's")
     walk(config, resume=True)
-    assert (config.directory / "metrics.jsonl").read_bytes() == before
+    after = {name: (config.directory / name).read_bytes() for name in before}
+    assert after == before | {"versions.json": b"another machine's"}
 
 
 def test_run_is_never_overwritten(config: WalkConfig) -> None:
@@ -159,8 +164,9 @@ def test_run_damaged_checkpoint_is_named(config: WalkConfig) -> None:
 
 
 def test_run_without_result_is_named(tmp_path: Path) -> None:
-    with pytest.raises(RunError, match="holds no result"):
-        read_result(tmp_path)
+    for read, name in ((read_result, "result"), (read_cost, "cost")):
+        with pytest.raises(RunError, match=f"holds no {name}.json"):
+            read(tmp_path)
 
 
 def test_run_writes_tensorboard_events(tmp_path: Path) -> None:

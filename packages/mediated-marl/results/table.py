@@ -10,7 +10,6 @@ A test fails while README.md and the files differ.  Each run was made in the pac
 with the settings that its config.json holds; `--config results/RUN/config.json` repeats it.
 """
 
-import json
 import sys
 from pathlib import Path
 
@@ -49,7 +48,7 @@ def shipped() -> dict[str, dict[Path, bytes]]:
 
 
 def _card(name: str, run: Path) -> str:
-    return card(name, "mediated-marl-train", json.loads((run / "result.json").read_text()), markdown(rows([run])))
+    return card(name, "mediated-marl-train", run, markdown(rows([run])))
 
 
 if __name__ == "__main__":

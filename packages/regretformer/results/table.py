@@ -6,12 +6,12 @@
 A test fails while README.md and the files differ.
 """
 
-import json
 import sys
 from pathlib import Path
 from typing import Any
 
 from gt_core.pretrained import card, contents, write
+from gt_core.run import read_cost, read_result
 
 RESULTS = Path(__file__).parent
 README = RESULTS.parent / "README.md"
@@ -25,7 +25,7 @@ COLUMNS = (
 HEADER = f"| {' | '.join(COLUMNS)} |\n{'|---' * len(COLUMNS)}|\n"
 
 
-def row(result: dict[str, Any]) -> str:
+def row(result: dict[str, Any], cost: dict[str, Any]) -> str:
     """One line of the table."""
     optimum = "" if result["optimal_revenue"] is None else f"{result['optimal_revenue']:.4f}"
     honest = f"{result['regret_sum_over_revenue']:.6f} ({result['attack']})"
@@ -41,15 +41,15 @@ def row(result: dict[str, Any]) -> str:
         f"{result['training_ratio'] * result['regret_budget']:.6f}",
         f"{result['regret_over_budget'] / result['training_ratio']:.2f}",
         f"{result['protocol_regret_sum_over_revenue']:.6f}",
-        f"{result['seconds']:.0f}",
+        f"{cost['seconds']:.0f}",
     )
     return "| " + " | ".join(map(str, cells)) + " |\n"
 
 
 def table() -> str:
     """The whole table, in Markdown."""
-    files = sorted(RESULTS.glob("*/seed*/result.json"))
-    return HEADER + "".join(row(json.loads(file.read_text())) for file in files)
+    runs = sorted(file.parent for file in RESULTS.glob("*/seed*/result.json"))
+    return HEADER + "".join(row(read_result(run), read_cost(run)) for run in runs)
 
 
 def updated(readme: str) -> str:
@@ -65,8 +65,7 @@ def shipped() -> dict[str, dict[Path, bytes]]:
 
 
 def _card(name: str, run: Path) -> str:
-    result = json.loads((run / "result.json").read_text())
-    return card(name, "regretformer-train", result, HEADER + row(result))
+    return card(name, "regretformer-train", run, HEADER + row(read_result(run), read_cost(run)))
 
 
 if __name__ == "__main__":

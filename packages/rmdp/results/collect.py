@@ -2,8 +2,8 @@
 
     python packages/rmdp/results/collect.py runs/NAME
 
-Config, result, model and the fingerprint of the users are kept, not the metrics and checkpoints; the name of the run
-directory is left out of the config.
+Config, versions, cost, result, model and the fingerprint of the users are kept, not the metrics and checkpoints; the
+name of the run directory is left out of the config.
 """
 
 import json
@@ -20,7 +20,8 @@ def collect(run: Path) -> Path:
     place = RESULTS / f"{result['env']}-k{result['k']}-{result['algorithm']}" / f"seed{result['seed']}"
     place.mkdir(parents=True)
     (place / "config.json").write_text(json.dumps(config | {"out_dir": "runs/{name}"}, indent=2) + "\n")
-    shutil.copy(run / "result.json", place)
+    for file in ("versions.json", "cost.json", "result.json"):
+        shutil.copy(run / file, place)
     for part in ("model", "users"):
         shutil.copytree(run / part, place / part)
     return place

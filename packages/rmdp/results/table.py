@@ -28,7 +28,7 @@ HEADER = """\
 """
 
 
-def row(result: dict[str, Any], config: dict[str, Any], official: dict[str, Any]) -> str:
+def row(result: dict[str, Any], cost: dict[str, Any], config: dict[str, Any], official: dict[str, Any]) -> str:
     """One line of the table."""
     known = official.get(f"{result['env']}-k{result['k']}", []) if result["seed"] == 0 else []
     cells = (
@@ -41,7 +41,7 @@ def row(result: dict[str, Any], config: dict[str, Any], official: dict[str, Any]
         f"{result['share_of_ceiling']:.1%}",
         f"{result['quantile_0.5']:.3g}",
         config["iterations"],
-        f"{result['seconds']:.0f} s",
+        f"{cost['seconds']:.0f} s",
         ", ".join(f"{point['welfare']:g} after {point['minutes']:g} min" for point in known),
     )
     return "| " + " | ".join(map(str, cells)) + " |\n"
@@ -50,9 +50,10 @@ def row(result: dict[str, Any], config: dict[str, Any], official: dict[str, Any]
 def table() -> str:
     """The whole table, in Markdown."""
     official = json.loads((RESULTS / "official.json").read_text())
-    runs = [tuple(_read(file.parent / name) for name in ("result.json", "config.json")) for file in _files()]
-    runs.sort(key=lambda run: (run[0]["env"], run[0]["k"], run[0]["algorithm"], run[0]["seed"], run[1]["iterations"]))
-    return HEADER + "".join(row(result, config, official) for result, config in runs)
+    names = ("result.json", "cost.json", "config.json")
+    runs = [tuple(_read(file.parent / name) for name in names) for file in _files()]
+    runs.sort(key=lambda run: (run[0]["env"], run[0]["k"], run[0]["algorithm"], run[0]["seed"], run[2]["iterations"]))
+    return HEADER + "".join(row(*run, official) for run in runs)
 
 
 def updated(readme: str) -> str:
@@ -68,8 +69,8 @@ def shipped() -> dict[str, dict[Path, bytes]]:
 
 
 def _card(name: str, run: Path) -> str:
-    result, config = _read(run / "result.json"), _read(run / "config.json")
-    return card(name, "rmdp-train", result, HEADER + row(result, config, {}))
+    result, cost, config = (_read(run / file) for file in ("result.json", "cost.json", "config.json"))
+    return card(name, "rmdp-train", run, HEADER + row(result, cost, config, {}))
 
 
 def _files() -> list[Path]:

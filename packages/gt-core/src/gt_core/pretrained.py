@@ -4,11 +4,11 @@ Each is a directory with the run's config, its result, the model, and a card tha
 is worth. Wherever a run's directory is asked for, `pretrained/NAME` stands for one of them.
 """
 
+import json
 import shutil
 from collections.abc import Mapping
 from importlib import resources
 from pathlib import Path
-from typing import Any
 
 from gt_core.errors import InputError
 
@@ -36,20 +36,21 @@ def located(package: str, directory: Path) -> Path:
     return shipped
 
 
-def card(name: str, command: str, result: Mapping[str, Any], table: str) -> str:
+def card(name: str, command: str, run: Path, table: str) -> str:
     """What a shipped run's README.md says.
 
     Args:
         name: its name.
         command: the training command that reads its config.
-        result: its result.
+        run: its directory, which says how long it took, and on what.
         table: its figures, in Markdown.
     """
-    found = {key.removeprefix("version_"): value for key, value in result.items() if key.startswith("version_")}
+    cost, about = (json.loads((run / file).read_text()) for file in ("cost.json", "versions.json"))
+    found = {key.removeprefix("version_"): value for key, value in about.items() if key.startswith("version_")}
     versions = ", ".join(f"{package} {version}" for package, version in found.items())
     return (
-        f"# {name}\n\nTrained by `{command} --config config.json` in {result['seconds']:.0f} s on "
-        f"{result['hardware_cpu']}, {result['hardware_cores']} cores, with {versions}. "
+        f"# {name}\n\nTrained by `{command} --config config.json` in {cost['seconds']:.0f} s on "
+        f"{about['hardware_cpu']}, {about['hardware_cores']} cores, with {versions}. "
         f"All figures are in `result.json`.\n\n{table}"
     )
 

@@ -5,11 +5,13 @@
     metrics.jsonl    one JSON object per logged step
     checkpoints/     the two newest checkpoints
     model/           what was learnt, once training is finished
-    result.json      one flat object, once the run is finished
+    cost.json        what the run took, once it is finished
+    result.json      one flat object, written last
     tensorboard/     event files, with `tensorboard = True`
 
 A run that was stopped at any moment and opened again with `resume=True` goes on from its newest checkpoint and writes
-the same parameters, the same metrics and, but for `seconds`, the same result as one that was never stopped.
+the same bytes of parameters, metrics and result as one that was never stopped. What depends on the machine and the hour
+is in `versions.json` and `cost.json` only.
 """
 
 import json
@@ -33,7 +35,7 @@ from gt_core.files import write_json
 from gt_core.parallel import ALONE, Team
 from gt_core.progress import ProgressDisplay
 
-__all__ = ["Interrupted", "Learner", "Run", "learn", "read_result", "require_finite"]
+__all__ = ["Interrupted", "Learner", "Run", "learn", "read_cost", "read_result", "require_finite"]
 
 _KEPT_CHECKPOINTS = 2
 _FREE_TO_CHANGE = {"out_dir", "device", "threads", "tensorboard"}
@@ -70,12 +72,24 @@ def read_result(directory: str | os.PathLike[str]) -> dict[str, Any]:
     Raises:
         RunError: if there is none.
     """
-    file = Path(directory) / "result.json"
+    return _read_finished(directory, "result.json")
+
+
+def read_cost(directory: str | os.PathLike[str]) -> dict[str, Any]:
+    """The `cost.json` of a finished run: `seconds` is the wall-clock time of training, over all its parts.
+
+    Raises:
+        RunError: if there is none.
+    """
+    return _read_finished(directory, "cost.json")
+
+
+def _read_finished(directory: str | os.PathLike[str], name: str) -> dict[str, Any]:
     try:
-        result: dict[str, Any] = json.loads(file.read_text())
+        content: dict[str, Any] = json.loads((Path(directory) / name).read_text())
     except (OSError, ValueError) as error:
-        raise RunError(f"{directory} holds no result ({error}); is it a run, and finished?") from error
-    return result
+        raise RunError(f"{directory} holds no {name} ({error}); is it a run, and finished?") from error
+    return content
 
 
 class Run:
@@ -141,13 +155,15 @@ class Run:
         (self.directory / "checkpoints").mkdir(parents=True, exist_ok=True)
         for leftover in (self.directory / "checkpoints").glob(".*.tmp"):
             shutil.rmtree(leftover)
-        write_json(self.directory / "versions.json", self._provenance())
+        if self.result is None:
+            about = {**versions(*self._packages), **hardware(self.config.device)}
+            write_json(self.directory / "versions.json", about)
         if not saved.is_file():
             write_json(saved, to_dict(self.config))
 
     def _is_unstarted(self) -> bool:
         """Whether a process died between creating the directory and writing its config."""
-        allowed = {"checkpoints", "versions.json"}
+        allowed = {"checkpoints", "versions.json", "worker.log"}
         return all(entry.name in allowed or entry.suffix == ".tmp" for entry in self.directory.iterdir())
 
     def _require_same_config(self, saved: Path) -> None:
@@ -156,9 +172,6 @@ class Run:
         if changed:
             listed = ", ".join(f"{name} was {before[name]!r} and is now {now[name]!r}" for name in changed)
             raise RunError(f"{self.directory} was started with another config ({listed}); choose another --out-dir")
-
-    def _provenance(self) -> dict[str, str | int]:
-        return {**versions(*self._packages), **hardware(self.config.device)}
 
     @property
     def result(self) -> dict[str, Any] | None:
@@ -275,8 +288,9 @@ class Run:
             save_checkpoint(self.directory / "model", state)
 
     def finish(self, figures: Mapping[str, Any]) -> dict[str, Any]:
-        """Write `result.json`: seed, seconds of training, versions, hardware, then `figures`; returns it."""
-        result = {"seed": self.config.seed, "seconds": round(self.seconds, 3), **self._provenance(), **figures}
+        """Write `cost.json`, and then `result.json`, which is the seed and `figures`; returns the latter."""
+        write_json(self.directory / "cost.json", {"seconds": round(self.seconds, 3)})
+        result = {"seed": self.config.seed, **figures}
         write_json(self.directory / "result.json", result)
         return result
 

@@ -11,48 +11,48 @@ from typing import Annotated, Any
 import tyro
 from gt_core.cli import command, parse_training
 from gt_core.errors import InputError
+from gt_core.sweep.command import sweep_command
 from rich.console import Console
 from rich.table import Table
 
 from mediated_marl.config import DEFAULT_PRESET, PRESETS, TrainConfig
 from mediated_marl.markov_config import MARKOV_PRESETS, MarkovConfig
 
-__all__ = ["audit", "evaluate", "plot", "table", "train"]
+__all__ = ["audit", "evaluate", "plot", "sweep", "table", "train"]
+
+ALL_PRESETS: dict[str, TrainConfig | MarkovConfig] = {**PRESETS, **MARKOV_PRESETS}
 
 
 @command
 def train() -> None:
     """`mediated-marl-train`: learn agents and their mediator, and audit them."""
     description = "Learn agents that may commit, and the mediator they commit to."
-    presets: dict[str, TrainConfig | MarkovConfig] = {**PRESETS, **MARKOV_PRESETS}
-    config, resume = parse_training(presets, default_preset(sys.argv[1:]), "mediated-marl-train", description)
-    from gt_core.environment import prepare
-    from gt_core.run import Run
-
-    from mediated_marl.report import audit_run
-    from mediated_marl.train import build_trainer
-    from mediated_marl.train import train as learn
-
-    prepare(config.device, config.threads)
-    build_trainer(config)  # refuses what is no game before anything is written
-    reward = "train/return" if isinstance(config, MarkovConfig) else "train/reward"
-    shown = {"reward": reward, "commitment": "train/commitment"}
-    run = Run(config, resume=resume, packages=("mediated-marl",), shown=shown)
-    if run.result is None:
-        learn(run, config)
-        run.finish(audit_run(run.directory))
-    Console().print(result_table(run.result or {}), str(run.directory), sep="\n", highlight=False)
-
-
-def default_preset(args: list[str]) -> str:
-    """The preset of a command line that names none: `env` with --env, the game's own with --game."""
     early = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     early.add_argument("--game")
     early.add_argument("--env")
-    known, _ = early.parse_known_args(args)
-    if known.env:
+    preset = default_preset(vars(early.parse_known_args()[0]))
+    config, resume = parse_training(ALL_PRESETS, preset, "mediated-marl-train", description)
+    from mediated_marl.runs import complete
+
+    result = complete(config, resume=resume)
+    Console().print(result_table(result), str(config.directory), sep="\n", highlight=False)
+
+
+@command
+def sweep() -> None:
+    """`mediated-marl-sweep`: a grid of runs, each of several seeds side by side."""
+    description = "Learn agents and their mediator for every combination of the values given, here or on a cluster."
+    figures = ("reward", "return", "commitment", "deviation_gain_max")
+    sweep_command(
+        ALL_PRESETS, default_preset, "mediated-marl-sweep", description, "mediated_marl.runs:complete", figures
+    )
+
+
+def default_preset(settings: Mapping[str, Any]) -> str:
+    """The preset where none is named: `env` with an env, the game's own with a game."""
+    if settings.get("env"):
         return "env"
-    return known.game if known.game in {**PRESETS, **MARKOV_PRESETS} else DEFAULT_PRESET
+    return settings["game"] if settings.get("game") in ALL_PRESETS else DEFAULT_PRESET
 
 
 @dataclasses.dataclass(frozen=True)
@@ -161,8 +161,7 @@ def result_table(result: Mapping[str, Any]) -> Table:
     """The figures of a result, one per line."""
     table = Table("figure", "value")
     for name, value in result.items():
-        if not name.startswith(("version_", "hardware_")):
-            table.add_row(name, readable(value))
+        table.add_row(name, readable(value))
     return table
 
 

@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from gt_core.run import read_result
+from gt_core.run import read_cost, read_result
 
 from mediated_marl.markov_config import MarkovConfig
 from mediated_marl.report import load_config
@@ -30,7 +30,7 @@ def markov_rows(directories: Iterable[Path]) -> list[Row]:
     for directory in directories:
         config = load_config(directory)
         if isinstance(config, MarkovConfig):
-            found.append(markov_row(config, read_result(directory)))
+            found.append(markov_row(config, read_result(directory)) | read_cost(directory))
     return sorted(found, key=lambda one: (one["game"], one["endowments"], ORDER.index(one["mediator"]), one["window"]))
 
 
@@ -47,7 +47,6 @@ def markov_row(config: MarkovConfig, result: Row) -> Row:
         "n_agents": result["n_agents"],
         "window": config.window,
         "seeds": config.seeds,
-        "seconds": result["seconds"],
         "welfare": over_seeds(result["welfare_per_seed"]),
         "welfare_exact": exact_welfare(config),
         "balance": over_seeds(result["balance_per_seed"]) if "balance_per_seed" in result else None,

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from gt_core.run import read_result
+from gt_core.run import read_cost, read_result
 from gt_core.stats import summarise
 
 from mediated_marl.closed_forms import encouragement_bounds, naive_pure_reward
@@ -60,7 +60,7 @@ def rows(directories: Iterable[Path]) -> list[Row]:
     for directory in directories:
         config = load_config(directory)
         if isinstance(config, TrainConfig):
-            found.append(row(config, read_result(directory)))
+            found.append(row(config, read_result(directory)) | read_cost(directory))
     return sorted(
         found,
         key=lambda one: (
@@ -80,7 +80,6 @@ def row(config: TrainConfig, result: Row) -> Row:
         "n_agents": config.n_agents,
         "learner": config.learner,
         "seeds": config.seeds,
-        "seconds": result["seconds"],
         "reward": over_seeds(result["reward_per_seed"]),
         "reward_exact": exact_reward(config),
         "commitment": over_seeds(result["commitment_per_seed"]),

@@ -8,13 +8,14 @@ from typing import Annotated, Any
 
 import tyro
 from gt_core.cli import command, parse_training
+from gt_core.sweep.command import sweep_command
 from rich.console import Console
 from rich.table import Table
 
 from regretformer.config import DEFAULT_PRESET, PRESETS, Attack
 from regretformer.distillation_config import DEFAULT_DISTILLATION, DISTILLATIONS
 
-__all__ = ["compare", "cross_misreport", "distill", "evaluate", "export", "import_official", "plot", "train"]
+__all__ = ["compare", "cross_misreport", "distill", "evaluate", "export", "import_official", "plot", "sweep", "train"]
 
 
 @command
@@ -22,31 +23,20 @@ def train() -> None:
     """`regretformer-train`: learn an auction, evaluate it honestly, draw it."""
     description = "Learn an auction that earns as much as a regret budget allows."
     config, resume = parse_training(PRESETS, DEFAULT_PRESET, "regretformer-train", description)
-    from gt_core.environment import prepare
-    from gt_core.parallel import join
-    from gt_core.run import Run, read_result
+    from regretformer.report import result_table
+    from regretformer.runs import complete
 
-    from regretformer.report import default_evaluation, draw_run, evaluate_run, result_table
-    from regretformer.train import Trainer
-    from regretformer.train import train as learn
+    if result := complete(config, resume=resume):
+        Console().print(result_table(result), f"{config.directory}: result.json, plots/", sep="\n", highlight=False)
 
-    prepare(config.device, config.threads)
-    team = join(config.device)
-    config = dataclasses.replace(config, device=team.device(config.device))
-    shown = {"revenue": "train/revenue", "regret/revenue": "train/regret_over_revenue", "multiplier": "dual/multiplier"}
-    trainer = Trainer(config, team)  # refuses what cannot work before there is a directory
-    run = Run(trainer.config, resume=resume, packages=("regretformer",), shown=shown, team=team)
-    result = run.result
-    if result is None:
-        learn(run, trainer)
-    team.leave()
-    if not team.leads:
-        return
-    if result is None:
-        draw_run(run.directory)
-        run.finish(evaluate_run(run.directory, default_evaluation(config), device=config.device))
-    result = read_result(run.directory)
-    Console().print(result_table(result), f"{run.directory}: result.json, plots/", sep="\n", highlight=False)
+
+@command
+def sweep() -> None:
+    """`regretformer-sweep`: a grid of runs."""
+    description = "Learn an auction for every combination of the values given, on this machine or a cluster."
+    figures = ("revenue", "regret_sum_over_revenue", "optimal_revenue")
+    train = "regretformer.runs:complete"
+    sweep_command(PRESETS, lambda _: DEFAULT_PRESET, "regretformer-sweep", description, train, figures)
 
 
 @dataclasses.dataclass(frozen=True)

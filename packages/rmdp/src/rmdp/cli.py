@@ -12,14 +12,14 @@ from typing import Annotated, Any
 
 import tyro
 from gt_core.cli import command, parse_training
+from gt_core.sweep.command import sweep_command
 from rich.console import Console
 from rich.table import Table
 
-from rmdp.config import PRESETS, default_preset
+from rmdp.config import PRESETS, TrainConfig, default_preset
 
-__all__ = ["assign", "evaluate", "export", "plot", "train", "video"]
+__all__ = ["assign", "evaluate", "export", "plot", "sweep", "train", "video"]
 
-_SHOWN = {"welfare": "train/welfare", "flips": "train/flips"}
 _ROWS = {
     "welfare": "social welfare (mean return per user)",
     "ceiling": "ceiling for this budget",
@@ -39,27 +39,28 @@ _ROWS = {
 def train() -> None:
     """`rmdp-train`: learn k policies for n users, and who is served by which."""
     early = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
-    early.add_argument("--env", default="HalfCheetah-v4")
+    early.add_argument("--env", default=TrainConfig.env)
     preset = default_preset(early.parse_known_args()[0].env)
     description = "Learn k policies that serve n users, and who is served by which."
     config, resume = parse_training(PRESETS, preset, "rmdp-train", description)
-    from gt_core.environment import prepare
-    from gt_core.run import Run, read_result
+    from rmdp.runs import complete
 
-    from rmdp.train import ceiling_of, evaluate_model
-    from rmdp.train import train as learn
+    with _evaluated_when_stopped(config.directory):
+        result = complete(config, resume=resume)
+    Console().print(_table(result), f"{config.directory}: result.json, model/", sep="\n", highlight=False)
 
-    prepare(config.device, config.threads)
-    ceiling = ceiling_of(config)
-    shown = _SHOWN if ceiling is None else _SHOWN | {"ceiling": "train/ceiling"}
-    run = Run(config, resume=resume, packages=("rmdp", "gymnasium", "mujoco"), shown=shown)
-    if run.result is None:
-        with _evaluated_when_stopped(run.directory):
-            model = learn(run, config, ceiling)
-        run.finish(evaluate_model(model))
-    Console().print(
-        _table(read_result(run.directory)), f"{run.directory}: result.json, model/", sep="\n", highlight=False
-    )
+
+@command
+def sweep() -> None:
+    """`rmdp-sweep`: a grid of runs."""
+    description = "Learn policies for every combination of the values given, on this machine or a cluster."
+    figures = ("welfare", "share_of_ceiling")
+    sweep_command(PRESETS, preset_of, "rmdp-sweep", description, "rmdp.runs:complete", figures)
+
+
+def preset_of(settings: Mapping[str, Any]) -> str:
+    """The preset where none is named."""
+    return default_preset(settings.get("env", TrainConfig.env))
 
 
 @contextlib.contextmanager

@@ -1,0 +1,83 @@
+"""Cells as processes of this machine; needs nothing but Python's standard library."""
+
+import multiprocessing
+import os
+import signal
+import threading
+from multiprocessing.connection import Connection, wait
+from multiprocessing.context import SpawnProcess
+
+from gt_core.sweep.worker import Report, Task, run_cell
+
+__all__ = ["Processes"]
+
+
+class Processes:
+    """One process per cell, so that nothing is left of a cell when it ends, and none takes another with it.
+
+    Args:
+        jobs: cells at a time; 0: one per core.
+    """
+
+    def __init__(self, jobs: int = 0) -> None:
+        self.slots = jobs or _cores()
+        self._context = multiprocessing.get_context("spawn")
+        self._running: dict[Connection, tuple[SpawnProcess, Task]] = {}
+
+    def submit(self, task: Task) -> None:
+        """Start a process."""
+        receiver, sender = self._context.Pipe(duplex=False)
+        process = self._context.Process(target=_work, args=(sender, task))
+        process.start()
+        sender.close()
+        self._running[receiver] = process, task
+
+    def reports(self, seconds: float) -> list[tuple[Task, Report]]:
+        """Processes that ended; one that was killed closes its end of the pipe without a word."""
+        ended = []
+        for receiver in wait(list(self._running), timeout=seconds):
+            assert isinstance(receiver, Connection)  # noqa: S101 (for the type checker)
+            process, task = self._running.pop(receiver)
+            try:
+                report = receiver.recv()
+            except EOFError:
+                report = None
+            receiver.close()
+            process.join()
+            ended.append((task, report or Report(f"its process {_end(process.exitcode or 0)}")))
+        return ended
+
+    def stop(self) -> None:
+        """SIGTERM: a run saves its state at the end of the step."""
+        for process, _ in self._running.values():
+            process.terminate()
+
+    def close(self) -> None:
+        """SIGKILL to what is still at work."""
+        for process, _ in self._running.values():
+            process.kill()
+            process.join()
+        self._running.clear()
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _end(status: int) -> str:
+    return f"was killed by {signal.Signals(-status).name}" if status < 0 else f"ended with status {status}"
+
+
+def _work(sender: Connection, task: Task) -> None:
+    if os.name == "posix":
+        os.setpgrp()  # Ctrl-C in a terminal reaches the driver alone, which then asks the cells
+    threading.Thread(target=_end_with_the_driver, daemon=True).start()
+    sender.send(run_cell(task))
+
+
+def _end_with_the_driver() -> None:
+    """Save and end when the driver is killed: whoever starts it again finds all cells at rest."""
+    driver = multiprocessing.parent_process()
+    assert driver is not None  # noqa: S101 (this runs in its child)
+    driver.join()
+    os.kill(os.getpid(), signal.SIGTERM)

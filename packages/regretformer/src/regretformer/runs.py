@@ -1,0 +1,45 @@
+"""A run from its config to its result and pictures."""
+
+import dataclasses
+from typing import Any
+
+from gt_core.environment import prepare
+from gt_core.parallel import join
+from gt_core.run import Run
+
+from regretformer.config import TrainConfig
+from regretformer.report import default_evaluation, draw_run, evaluate_run
+from regretformer.train import Trainer, train
+
+__all__ = ["complete"]
+
+_SHOWN = {"revenue": "train/revenue", "regret/revenue": "train/regret_over_revenue", "multiplier": "dual/multiplier"}
+
+
+def complete(config: TrainConfig, *, resume: bool = True) -> dict[str, Any]:
+    """Train, draw and evaluate in the config's directory.
+
+    Args:
+        config: what to run.
+        resume: continue the run in the directory, or start it if there is none; a finished one is not run again.
+
+    Returns:
+        The result; nothing in a process that torchrun started and that does not lead, if the run was not finished.
+
+    Raises:
+        InputError: if the config names what is not there, or the directory holds another run.
+        Interrupted: after a signal, once the state is saved.
+    """
+    prepare(config.device, config.threads)
+    team = join(config.device)
+    config = dataclasses.replace(config, device=team.device(config.device))
+    trainer = Trainer(config, team)  # refuses what cannot work before there is a directory
+    run = Run(trainer.config, resume=resume, packages=("regretformer",), shown=_SHOWN, team=team)
+    result = run.result
+    if result is None:
+        train(run, trainer)
+    team.leave()
+    if result is not None or not team.leads:
+        return result or {}
+    draw_run(run.directory)
+    return run.finish(evaluate_run(run.directory, default_evaluation(config), device=config.device))

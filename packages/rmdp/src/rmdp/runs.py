@@ -1,0 +1,33 @@
+"""A run from its config to its result."""
+
+from typing import Any
+
+from gt_core.environment import prepare
+from gt_core.run import Run
+
+from rmdp.config import TrainConfig
+from rmdp.train import ceiling_of, evaluate_model, train
+
+__all__ = ["complete"]
+
+_SHOWN = {"welfare": "train/welfare", "flips": "train/flips"}
+
+
+def complete(config: TrainConfig, *, resume: bool = True) -> dict[str, Any]:
+    """Train and evaluate in the config's directory; return the result.
+
+    Args:
+        config: What to run.
+        resume: Continue the run in the directory, or start it if there is none; a finished one is not run again.
+
+    Raises:
+        InputError: The config names what is not there, or the directory holds another run.
+        Interrupted: After a signal, once the state is saved.
+    """
+    prepare(config.device, config.threads)
+    ceiling = ceiling_of(config)
+    shown = _SHOWN if ceiling is None else _SHOWN | {"ceiling": "train/ceiling"}
+    run = Run(config, resume=resume, packages=("rmdp", "gymnasium", "mujoco"), shown=shown)
+    if run.result is not None:
+        return run.result
+    return run.finish(evaluate_model(train(run, config, ceiling)))
