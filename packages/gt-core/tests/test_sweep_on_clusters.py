@@ -120,6 +120,13 @@ def test_sweep_on_ray_stopped_and_repeated_goes_on(cluster: Any, toy: Any) -> No
     assert walked == list(range(1, 9))  # no step twice: it saved itself when it was asked to stop
 
 
+def test_cell_that_no_node_of_ray_could_run_is_named(cluster: Any) -> None:
+    with pytest.raises(InputError, match=r"a cell takes 2 CPUs and 0 GPUs, but the Ray cluster's nodes have 1 CPUs"):
+        RayCluster(cluster.address, threads=2)
+    with pytest.raises(InputError, match="a cell takes 1 CPUs and 1 GPUs"):
+        RayCluster(cluster.address, gpu=True)
+
+
 @pytest.mark.parametrize(
     ("address", "message"),
     [

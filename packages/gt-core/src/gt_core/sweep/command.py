@@ -41,7 +41,7 @@ def sweep_command(
         SystemExit: with status 1 if a cell has failed.
     """
     cells, options = parse_sweep(presets, default, prog, description)
-    backend = _backend(options)
+    backend = _backend(options, [cell.config for cell in cells])
     try:
         outcomes = sweep(cells, train, backend, retries=options.retries)
     except SweepStopped as stop:
@@ -52,18 +52,20 @@ def sweep_command(
         raise SystemExit(1)
 
 
-def _backend(options: SweepOptions) -> Backend:
+def _backend(options: SweepOptions, configs: Sequence[RunConfig]) -> Backend:
+    threads = max(config.threads for config in configs)
     if options.backend == "ray":
         from gt_core.sweep.ray_cluster import RayCluster
 
-        return RayCluster(options.address, options.jobs)
+        gpu = any(config.device.startswith("cuda") for config in configs)
+        return RayCluster(options.address, options.jobs, threads, gpu)
     if options.backend == "slurm":
         from gt_core.sweep.slurm import Slurm
 
         return Slurm(options.out_dir, options.slurm_parameters, options.jobs)
     from gt_core.sweep.processes import Processes
 
-    return Processes(options.jobs)
+    return Processes(options.jobs, threads)
 
 
 def _print(outcomes: Sequence[Outcome], figures: Sequence[str], options: SweepOptions) -> None:

@@ -16,11 +16,12 @@ class Processes:
     """One process per cell, so that nothing is left of a cell when it ends, and none takes another with it.
 
     Args:
-        jobs: cells at a time; 0: one per core.
+        jobs: cells at a time; 0: as many as keep every core busy.
+        threads: of one cell.
     """
 
-    def __init__(self, jobs: int = 0) -> None:
-        self.slots = jobs or _cores()
+    def __init__(self, jobs: int = 0, threads: int = 1) -> None:
+        self.slots = jobs or max(1, _cores() // threads)
         self._context = multiprocessing.get_context("spawn")
         self._running: dict[Connection, tuple[SpawnProcess, Task]] = {}
 
@@ -35,8 +36,8 @@ class Processes:
     def reports(self, seconds: float) -> list[tuple[Task, Report]]:
         """Processes that ended; one that was killed closes its end of the pipe without a word."""
         ended = []
-        for receiver in wait(list(self._running), timeout=seconds):
-            assert isinstance(receiver, Connection)  # noqa: S101 (for the type checker)
+        ready = wait(list(self._running), timeout=seconds)
+        for receiver in [one for one in self._running if one in ready]:
             process, task = self._running.pop(receiver)
             try:
                 report = receiver.recv()

@@ -23,13 +23,15 @@ class RayCluster:
 
     Args:
         address: HOST:PORT of the cluster's head, or auto for the cluster that this machine is a node of.
-        jobs: cells at a time; 0: as many as the cluster has CPUs, which may change.
+        jobs: cells at a time; 0: as many as the cluster has CPUs for, which may change.
+        threads: of one cell.
+        gpu: whether a cell needs one.
 
     Raises:
-        InputError: if Ray is not installed or no cluster answers.
+        InputError: if Ray is not installed, no cluster answers, or no node of it could run a cell.
     """
 
-    def __init__(self, address: str = "auto", jobs: int = 0) -> None:
+    def __init__(self, address: str = "auto", jobs: int = 0, threads: int = 1, gpu: bool = False) -> None:
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
         try:
             import ray
@@ -44,15 +46,23 @@ class RayCluster:
         self._silence = contextlib.ExitStack()  # Ray prints messages of its own to where --json belongs
         self._silence.enter_context(contextlib.redirect_stdout(io.StringIO()))
         self._ray = ray
-        self._jobs = jobs
+        self._jobs, self._threads = jobs, threads
         self._running: dict[Any, Task] = {}
+        self._require_node(threads, gpu)
         # Ray's own retries are off: the driver counts and reports them.
         self._run = ray.remote(max_retries=0, max_calls=1, scheduling_strategy="SPREAD")(run_cell)
 
+    def _require_node(self, threads: int, gpu: bool) -> None:
+        nodes = [node["Resources"] for node in self._ray.nodes() if node["Alive"]]
+        if not any(node.get("CPU", 0) >= threads and node.get("GPU", 0) >= gpu for node in nodes):
+            has = "; ".join(f"{node.get('CPU', 0):g} CPUs and {node.get('GPU', 0):g} GPUs" for node in nodes)
+            self.close()
+            raise InputError(f"a cell takes {threads} CPUs and {int(gpu)} GPUs, but the Ray cluster's nodes have {has}")
+
     @property
     def slots(self) -> int:
-        """The CPUs of the nodes that are there now."""
-        return self._jobs or max(1, int(self._ray.cluster_resources().get("CPU", 1)))
+        """What the nodes that are there now have CPUs for."""
+        return self._jobs or max(1, int(self._ray.cluster_resources().get("CPU", 1)) // self._threads)
 
     def submit(self, task: Task) -> None:
         """Hand a cell to Ray: as many CPUs as it has threads, and one GPU if its device is one."""

@@ -14,7 +14,7 @@ from gt_core.errors import InputError
 from gt_core.sweep.worker import Report, Task, run_cell
 
 if TYPE_CHECKING:
-    from submitit import Job
+    from submitit import AutoExecutor, Job
     from submitit.helpers import DelayedSubmission
 
 __all__ = ["Slurm"]
@@ -44,18 +44,24 @@ class Slurm:
         if cluster == "slurm" and shutil.which("sbatch") is None:
             raise InputError("there is no sbatch here: run --backend slurm where jobs are submitted to Slurm")
         self.slots = jobs or sys.maxsize
-        self._executor = submitit.AutoExecutor(folder / ".submitit", cluster)
+        self._submitit, self._cluster = submitit, cluster
+        self._folder, self._parameters = folder / ".submitit", parameters
         try:
-            self._executor.update_parameters(name="cell", **parameters)
+            self._executor()
         except (AssertionError, NameError, TypeError, ValueError) as error:
             raise InputError(f"submitit refuses the parameters {dict(parameters)}: {error}") from error
         self._running: list[tuple[Job[Report], Task]] = []
 
     def submit(self, task: Task) -> None:
         """Submit a job: as many CPUs as the cell has threads, and one GPU if its device is one."""
-        gpus = int(task.config.device.startswith("cuda"))
-        self._executor.update_parameters(cpus_per_task=task.config.threads, gpus_per_node=gpus)
-        self._running.append((self._executor.submit(_Requeued(), task), task))
+        gpus = {"gpus_per_node": 1} if task.config.device.startswith("cuda") else {}
+        executor = self._executor(cpus_per_task=task.config.threads, **gpus)
+        self._running.append((executor.submit(_Requeued(), task), task))
+
+    def _executor(self, **needs: int) -> "AutoExecutor":
+        executor = self._submitit.AutoExecutor(self._folder, self._cluster)
+        executor.update_parameters(name="cell", **{**needs, **self._parameters})
+        return executor
 
     def reports(self, seconds: float) -> list[tuple[Task, Report]]:
         """Jobs that left the queue."""
