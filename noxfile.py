@@ -190,6 +190,9 @@ def learn_and_judge(session: nox.Session, train: str, commands: list[str]) -> No
             (cell,) = json.loads(str(session.run(command, *smoke, "--json", silent=True, stderr=None)))
             if cell["status"] != "finished":
                 session.error(f"{command} ended with {cell}")
+        elif command.endswith("-reproduce"):
+            first, *_ = json.loads(str(session.run(command, "--list", "--json", silent=True, stderr=None)))
+            json.loads(str(session.run(command, *first["option"].split(), "--scale=smoke", "--json", silent=True)))
         elif command in DRAWS:
             session.run(command, "run", *SMOKE.get(command, []))
         elif command not in {train, *ELSEWHERE}:
