@@ -1,12 +1,12 @@
-import json
 from pathlib import Path
 
 import pytest
 
 from gt_core import pretrained
 from gt_core.errors import InputError
+from gt_core.files import write_json
 
-COST, ABOUT = {"seconds": 12.34}, {"version_python": "3.11", "hardware_cpu": "an abacus", "hardware_cores": 1}
+ABOUT = {"version_python": "3.11", "hardware_cpu": "an abacus", "hardware_cores": 1}
 
 
 @pytest.fixture
@@ -19,8 +19,8 @@ def shelf(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (run / "model").mkdir(parents=True)
     for name in ("config.json", "metrics.jsonl", "picture.png", "model/weights"):
         (run / name).write_bytes(name.encode())
-    for name, content in (("cost.json", COST), ("versions.json", ABOUT)):
-        (run / name).write_text(json.dumps(content))
+    write_json(run / "versions.json", ABOUT)
+    write_json(run / "cost.json", {"seconds": 12.34})
     files = pretrained.contents(run, pretrained.card("one", "learn", run, "| 1 |\n"))
     pretrained.write(tmp_path / "learner" / "pretrained", {"one": files, "two": files})
     return tmp_path / "learner" / "pretrained"
@@ -29,7 +29,9 @@ def shelf(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_config_result_model_and_card_ship(shelf: Path) -> None:
     assert pretrained.names("learner") == ["one", "two"]
     files = pretrained.read(shelf)["one"]
-    assert {str(file) for file in files} == {"config.json", "cost.json", "versions.json", "model/weights", "README.md"}
+    assert {str(place) for place in files} == {
+        *("config.json", "versions.json", "cost.json", "model/weights", "README.md")
+    }
     card = files[Path("README.md")].decode()
     assert card.startswith("# one\n\nTrained by `learn --config config.json` in 12 s on an abacus, 1 cores")
     assert card.endswith("| 1 |\n")

@@ -10,16 +10,20 @@ A test fails while README.md and the files differ.  Each run was made in the pac
 with the settings that its config.json holds; `--config results/RUN/config.json` repeats it.
 """
 
+import re
 import sys
 from pathlib import Path
 
 from gt_core.pretrained import card, contents, write
+from gt_core.run import read_cost, read_result
+from gt_core.stats import interquartile_mean
 
 from mediated_marl.markov_table import markov_markdown, markov_rows
-from mediated_marl.table import markdown, rows
+from mediated_marl.table import PUBLISHED, markdown, rows
 
 RESULTS = Path(__file__).parent
 README = RESULTS.parent / "README.md"
+FRONT = RESULTS.parents[2] / "README.md"
 BEGIN, END = "<!-- results/table.py writes {} from here -->\n", "<!-- to here: {} -->\n"
 
 PRETRAINED = RESULTS.parent / "src" / "mediated_marl" / "pretrained"
@@ -51,9 +55,28 @@ def _card(name: str, run: Path) -> str:
     return card(name, "mediated-marl-train", run, markdown(rows([run])))
 
 
+def headline() -> str:
+    """The package's line in the table of the repository's README."""
+    run = RESULTS / "sampled-e-25"
+    result, cost = read_result(run), read_cost(run)
+    paper = PUBLISHED["e", 25].reward
+    cells = (
+        "public goods, 25 agents, ten seeds",
+        f"mean reward {interquartile_mean(result['reward_per_seed']):.3f}, {cost['seconds']:.0f} s",
+        f"published {paper:.3f}; at best 1",
+    )
+    return f"| [mediated-marl](packages/mediated-marl) | {' | '.join(cells)} <!-- mediated-marl --> |"
+
+
+def with_headline(readme: str) -> str:
+    """The text of the repository's README with that line."""
+    return re.sub(r"^.*<!-- mediated-marl -->.*$", headline(), readme, flags=re.MULTILINE)
+
+
 if __name__ == "__main__":
     if "--write" in sys.argv:
         README.write_text(updated(README.read_text()))
+        FRONT.write_text(with_headline(FRONT.read_text()))
         write(PRETRAINED, shipped())
     else:
         sys.stdout.write("\n".join(tables().values()))

@@ -10,22 +10,30 @@ from mediated_marl.by_hand import (
     flatten_parameters,
     log_policy_gradient,
     log_softmax,
+    with_ones,
 )
 from mediated_marl.networks import MASKED, StackedMLP, entropy
 
 
 def test_network_by_hand_equals_automatic_differentiation():
     network = StackedMLP((2, 3), (4, 5, 6, 2), torch.Generator().manual_seed(0))
-    flatten_parameters(network.parameters())
+    flatten_parameters([network])
     inputs = torch.rand(7, 4, generator=torch.Generator().manual_seed(1))
     slope = torch.rand(6, 7, 2, generator=torch.Generator().manual_seed(2))
     output = network(inputs.expand(2, 3, 7, 4)).flatten(0, 1)
-    expected = torch.autograd.grad((output * slope).sum(), list(network.parameters()))
+    weights = torch.autograd.grad((output * slope).sum(), list(network.weights), retain_graph=True)
+    biases = torch.autograd.grad((output * slope).sum(), list(network.biases))
     arrays = NetworkArrays(network)
-    layers = arrays.layers(inputs.numpy())
-    assert layers[-1] == pytest.approx(output.detach().numpy(), abs=1e-6)
-    for ours, theirs in zip(arrays.gradients(layers, slope.numpy()), expected, strict=True):
-        assert ours == pytest.approx(theirs.numpy(), abs=1e-5)
+    layers = arrays.layers(with_ones(inputs.numpy()))
+    assert layers[-1][:, 0].swapaxes(1, 2) == pytest.approx(output.detach().numpy(), abs=1e-6)
+    found = arrays.gradients(layers, slope.numpy().swapaxes(1, 2)[:, None])
+    for ours, theirs in zip(found, zip(weights, biases, strict=True), strict=True):
+        assert ours == pytest.approx(torch.cat(theirs, 1).numpy(), abs=1e-5)
+
+
+def test_network_by_hand_needs_weights_and_biases_together():
+    with pytest.raises(ValueError, match="call flatten_parameters first"):
+        NetworkArrays(StackedMLP((2,), (3, 4), torch.Generator().manual_seed(0)))
 
 
 def test_policy_gradient_by_hand_equals_automatic_differentiation():
@@ -37,6 +45,9 @@ def test_policy_gradient_by_hand_equals_automatic_differentiation():
     ours = log_softmax(logits.detach().numpy())
     assert ours == pytest.approx(log_policy.detach().numpy(), abs=1e-6)
     assert log_policy_gradient(ours, gains.numpy(), 0.3) == pytest.approx(expected.numpy(), abs=1e-6)
+    across = log_softmax(logits.detach().numpy().T, 0)
+    turned = log_policy_gradient(across, gains.numpy().T, 0.3, 0).T
+    assert turned == pytest.approx(expected.numpy(), abs=1e-6)
 
 
 def test_flat_adam_equals_torch_adam_and_moves_the_parameters_themselves():

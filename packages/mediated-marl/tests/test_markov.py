@@ -2,6 +2,7 @@
 
 import dataclasses
 
+import numpy as np
 import pytest
 import torch
 from gt_core.errors import InputError
@@ -10,8 +11,9 @@ from gt_core.run import Run
 from mediated_marl.backward_induction import chances, evaluate_rounds, outcome_chances, reach, unfold
 from mediated_marl.coalitions import coalition_members, coalition_number, coalition_probabilities
 from mediated_marl.games import IteratedPublicGoodsGame, RepeatedMatrixGame, two_step_prisoners_dilemma
-from mediated_marl.markov import MarkovTrainer, agent_returns, agents_gain, mediator_gain, weigh
+from mediated_marl.markov import MarkovTrainer, agent_returns, agents_slope, mediator_slope, weigh
 from mediated_marl.markov_audit import audit_estimated, audit_exact
+from mediated_marl.markov_by_hand import Episodes, agents_first, agents_last
 from mediated_marl.markov_config import MARKOV_PRESETS, MarkovConfig
 from mediated_marl.markov_multipliers import MultiplierNetwork, MultiplierTable
 from mediated_marl.markov_players import MarkovPlayers
@@ -50,11 +52,11 @@ def game64():
 
 
 def test_returns_by_hand():
-    rewards, following = torch.tensor([[1.0, 2.0, 4.0]]), torch.tensor([[10.0, 20.0, 40.0]])
-    shares, continues = torch.tensor([[0.25, 0.0, 0.0]]), torch.tensor([[1.0, 1.0, 1.0]])
+    rewards, following = np.array([[1.0], [2.0], [4.0]]), np.array([[10.0], [20.0], [40.0]])
+    shares, continues = np.array([[0.25], [0.0], [0.0]]), np.ones((3, 1))
     # G_2 = 4 + 40 / 2, G_1 = 2 + 24 / 2, G_0 = 1 + (10 / 4 + 14 * 3 / 4) / 2
-    assert bootstrapped_returns(rewards, following, shares, continues, 0.5).tolist() == [[7.5, 14.0, 24.0]]
-    assert bootstrapped_returns(rewards, following, shares, torch.zeros(1, 3), 0.5).tolist() == [[1.0, 2.0, 4.0]]
+    assert bootstrapped_returns(rewards, following, shares, continues, 0.5).tolist() == [[7.5], [14.0], [24.0]]
+    assert bootstrapped_returns(rewards, following, shares, 0 * continues, 0.5).tolist() == [[1.0], [2.0], [4.0]]
 
 
 def test_race_never_draws_what_is_impossible():
@@ -111,7 +113,7 @@ def test_macro_transition_by_hand():
     one = trainer("iterated-pgg", window=10, discount=0.5, decay=0.0)
     played = play(one)
     values = torch.rand(played.alive.shape, generator=torch.Generator().manual_seed(0))
-    returns = agent_returns(played, values, 0.5, 0.0)
+    returns = agents_last(agent_returns(Episodes.of(played), agents_first(values), 0.5, 0.0))
     powers = 0.5 ** torch.arange(10).reshape(-1, 1, 1)
     whole, inside = (powers * played.rewards).sum(1), played.committed[:, 0]
     assert torch.allclose(returns[:, 0][inside], whole[inside], atol=1e-5)
@@ -201,24 +203,37 @@ def test_sampled_gradients_equal_exact_ones_in_expectation():
     exact_mediator = torch.autograd.grad(objective, mediator)
 
     played = roll_out(arena, players, rules, (1, episodes), source)
-    zeros = torch.zeros_like(played.rewards)
-    returns = agent_returns(played, torch.zeros_like(played.wanted, dtype=torch.float64), discount, 1.0)
+    learnt, zeros = Episodes.of(played), np.zeros((1, 2, 2, episodes))
+    returns = agent_returns(learnt, np.zeros((1, 2, 3, episodes)), discount, 1.0)
     logits = players.choices(played.observations[:, :-1], played.locks[:, :-1])
     legal = masked(logits, played.legal[:, :-1], played.locks[:, :-1], mediated=True)
-    powers = discount ** torch.arange(2).reshape(1, 2, 1, 1)
-    gain = 2 * agents_gain(legal.log_softmax(-1), played, powers * returns, 0.0)  # a sum over two steps, not a mean
-    sampled_agents = torch.autograd.grad(gain, agents)
+    powers = discount ** np.arange(2).reshape(2, 1)
+    slope = 2 * agents_slope(by_agent(legal), learnt, powers * returns, 0.0)  # a sum over two steps, not a mean
+    sampled_agents = torch.autograd.grad(legal, agents, by_sample(slope, legal))
 
     index = coalition_number(played.committed)
-    constant = values_at(rounds, values, played, index).detach()
-    evidence = weigh(played, returns, constant, zeros, zeros + ic, zeros + e, margin)
-    log_mediator = players.mediation(played.features[:, :-1], played.locks[:, :-1], played.committed).log_softmax(-1)
-    gain = mediator_gain(log_mediator, played, evidence.advantages, 0.0) * played.committed.sum() / episodes
-    sampled_mediator = torch.autograd.grad(gain, mediator)
+    constant = agents_first(values_at(rounds, values, played, index).detach())
+    evidence = weigh(learnt, returns, constant, zeros, zeros + ic, zeros + e, margin)
+    logits = players.mediation(played.features[:, :-1], played.locks[:, :-1], played.committed)
+    slope = (
+        mediator_slope(by_agent(logits), learnt, evidence.advantages, 0.0) * (played.committed.sum() / episodes).item()
+    )
+    sampled_mediator = torch.autograd.grad(logits, mediator, by_sample(slope, logits))
 
     for sampled, exact in ((sampled_agents, exact_agents), (sampled_mediator, exact_mediator)):
         assert max(part.abs().max() for part in exact) > 0.3
         assert all(torch.allclose(*pair, atol=0.12) for pair in zip(sampled, exact, strict=True))
+
+
+def by_agent(logits):
+    """`[S, T, B, N, A]` as `[S, N, A, T B]`."""
+    return logits.detach().permute(0, 3, 4, 1, 2).flatten(3).numpy()
+
+
+def by_sample(slope, logits):
+    """`[S, N, A, T B]` as logits `[S, T, B, N, A]`."""
+    seeds, steps, games, n_agents, kinds = logits.shape
+    return torch.from_numpy(slope).reshape(seeds, n_agents, kinds, steps, games).permute(0, 3, 4, 1, 2)
 
 
 def values_at(rounds, values, played, index):
@@ -237,18 +252,19 @@ def test_evidence_of_one_episode_by_hand():
     committed = torch.tensor([[[[True, False]], [[False, False]]]])
     locks, alive = torch.zeros_like(played.locks), torch.ones_like(played.alive)
     played = played._replace(committed=committed, locks=locks, alive=alive)
-    returns, zero = torch.tensor([[[[-5.0, 7.0]], [[0.0, 0.0]]]]), torch.zeros(1, 2, 1, 2)
-    values, next_door = zero + torch.tensor([-1.0, 3.0]), zero + torch.tensor([0.0, 2.0])
-    evidence = weigh(played, returns, values, next_door, zero + 0.5, zero + 2.0)
+    learnt = Episodes.of(played)
+    returns, zero = np.array([[[[-5.0], [0.0]], [[7.0], [0.0]]]]), np.zeros((1, 2, 2, 1))  # agents, then steps
+    values, next_door = (zero + np.reshape(by_agent, (2, 1, 1)) for by_agent in ([-1.0, 3.0], [0.0, 2.0]))
+    evidence = weigh(learnt, returns, values, next_door, zero + 0.5, zero + 2.0)
     assert evidence.ic[0, 0, 0, 0] == 0 - (-5)  # out of {0} it would have 0
-    assert evidence.e[0, 0, 0, 1] == 7 - 2  # within {0, 1} agent 1 would have 2
-    assert evidence.advantages[0, 0, 0] == 1.5 * (-5 + 1) - 2 * (7 - 3)
-    assert evidence.members[0, 0, 0].tolist() == [1, 0]
-    assert evidence.outsiders[0, :, 0].tolist() == [[0, 1], [1, 1]]
-    normal = weigh(played, returns, values, next_door, zero + 0.5, zero + 2.0, normalise=True)
-    assert normal.advantages[0, 0, 0] == evidence.advantages[0, 0, 0] / 3
-    bound = played._replace(locks=locks + torch.tensor([1, -1]))
-    assert weigh(bound, returns, values, next_door, zero + 0.5, zero + 2.0).advantages[0, 0, 0] == -4
+    assert evidence.e[0, 1, 0, 0] == 7 - 2  # within {0, 1} agent 1 would have 2
+    assert evidence.advantages[0, 0, 0, 0] == 1.5 * (-5 + 1) - 2 * (7 - 3)
+    assert evidence.members[0, :, 0, 0].tolist() == [True, False]
+    assert evidence.outsiders[0, :, :, 0].tolist() == [[False, True], [True, True]]
+    normal = weigh(learnt, returns, values, next_door, zero + 0.5, zero + 2.0, normalise=True)
+    assert normal.advantages[0, 0, 0, 0] == evidence.advantages[0, 0, 0, 0] / 3
+    bound = Episodes.of(played._replace(locks=locks + torch.tensor([1, -1])))
+    assert weigh(bound, returns, values, next_door, zero + 0.5, zero + 2.0).advantages[0, 0, 0, 0] == -4
 
 
 def test_multiplier_tables_share_as_they_say():

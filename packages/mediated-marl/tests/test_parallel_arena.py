@@ -17,6 +17,7 @@ from mediated_marl import cli
 from mediated_marl.games import IteratedPublicGoodsGame
 from mediated_marl.markov import MarkovTrainer, mediator_returns
 from mediated_marl.markov_audit import audit_estimated
+from mediated_marl.markov_by_hand import Episodes, agents_first, agents_last
 from mediated_marl.markov_config import MARKOV_PRESETS
 from mediated_marl.parallel_arena import ParallelArena
 from mediated_marl.pettingzoo import GameParallelEnv
@@ -75,7 +76,7 @@ def test_agents_that_leave_early():
     assert played.committed[..., 1].any()
     assert played.terminated[:, 1, :, 0].all()
     values = torch.full_like(played.rewards, 100.0)  # must not be asked where the game has ended
-    returns = mediator_returns(played, values, 1.0, 1.0)
+    returns = agents_last(mediator_returns(Episodes.of(played), agents_first(values), 1.0, 1.0))
     unexplored = ~played.explored.any(1)
     assert unexplored.any()
     assert (returns[:, 0, :, 0][unexplored] == 2).all()
@@ -96,8 +97,8 @@ def test_episodes_are_cut_at_the_horizon():
     one = trainer(Leaving, horizon=3)
     played = roll_out(one.arena, one.players, Rules(), (2, 2), torch.Generator().manual_seed(0))
     assert not played.terminated[..., 1].any()  # b goes on beyond: its value counts
-    returns = mediator_returns(played, torch.full_like(played.rewards, 100.0), 1.0, 1.0)
-    assert (returns[:, 0, :, 1] == 103).all()
+    values = agents_first(torch.full_like(played.rewards, 100.0))
+    assert (mediator_returns(Episodes.of(played), values, 1.0, 1.0)[:, 1, 0] == 103).all()
 
 
 def test_environment_plays_like_the_batched_game():

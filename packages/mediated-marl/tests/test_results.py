@@ -27,6 +27,8 @@ def test_readme_quotes_the_committed_results():
     spec.loader.exec_module(module)
     readme = (PACKAGE / "README.md").read_text()
     assert module.updated(readme) == readme, "run results/table.py --write"
+    front = module.FRONT.read_text()
+    assert module.with_headline(front) == front, "run results/table.py --write"
     assert read(module.PRETRAINED) == module.shipped(), "run results/table.py --write"
 
 

@@ -11,7 +11,7 @@ from regretformer.setting import parse_setting
 
 
 def config_for(setting: str, **changes: object) -> TrainConfig:
-    return dataclasses.replace(PRESETS["smoke"], setting=setting, **changes)  # type: ignore[arg-type]
+    return dataclasses.replace(PRESETS["smoke"], setting=setting, **changes).settled()  # type: ignore[arg-type]
 
 
 def scalar(value: float) -> torch.Tensor:

@@ -14,8 +14,9 @@ from torch import Tensor
 
 from regretformer.auction import Outcome
 from regretformer.config import PRESETS
-from regretformer.distillation import Distiller, distil, divergence, evaluate_distillation, resolve_teacher
+from regretformer.distillation import Distiller, distil, evaluate_distillation, resolve_teacher
 from regretformer.distillation_config import DISTILLATIONS, DistillConfig
+from regretformer.divergence import divergence
 from regretformer.mechanisms import open_mechanisms
 from regretformer.networks.build import build
 from regretformer.train import Trainer

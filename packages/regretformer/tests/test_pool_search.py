@@ -8,7 +8,7 @@ from gt_core.seeding import Streams
 from torch import Tensor
 
 from regretformer.auction import Outcome, replace_report, utilities
-from regretformer.config import PRESETS, TrainConfig
+from regretformer.config import PRESETS
 from regretformer.deviations import gains
 from regretformer.evaluate import EvaluationConfig, measure_regret
 from regretformer.networks.build import build
@@ -18,7 +18,7 @@ from regretformer.valuations import FunctionValuations, UniformValuations
 
 
 def search_for(setting: str, **changes: object) -> PoolSearch:
-    config: TrainConfig = dataclasses.replace(PRESETS["smoke"], setting=setting, **changes)  # type: ignore[arg-type]
+    config = dataclasses.replace(PRESETS["smoke"], setting=setting, **changes).settled()  # type: ignore[arg-type]
     return PoolSearch(config, UniformValuations(config.auction), Streams(0))
 
 

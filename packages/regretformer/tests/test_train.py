@@ -287,6 +287,28 @@ def test_config_names_runs_apart() -> None:
     ]
 
 
+def test_large_auctions_first_imitate_a_known_one() -> None:
+    """After the imitation a network of one bidder and one item nearly is Myerson's auction, before any regret."""
+    config = dataclasses.replace(PRESETS["smoke"], setting="1x1", net="regretnet", imitation=0.9, iterations=400)
+    trainer = Trainer(config)
+    assert trainer.imitated == 360
+    for _ in range(360):
+        assert trainer.iterate() == {}
+    bids = torch.tensor([[[0.2]], [[0.35]], [[0.65]], [[0.9]]])
+    with torch.no_grad():
+        allocation, payments = trainer.network(bids)
+    torch.testing.assert_close(allocation.flatten(), torch.tensor([0.0, 0, 1, 1]), rtol=0, atol=0.1)
+    torch.testing.assert_close(payments.flatten(), torch.tensor([0.0, 0, 0.5, 0.5]), rtol=0, atol=0.05)
+    assert trainer.iterate()["dual/budget"] == trainer.config.budget_start
+
+
+def test_without_a_known_auction_nothing_is_imitated() -> None:
+    trainer = Trainer(dataclasses.replace(PRESETS["smoke"], setting="1x2-unit", imitation=0.5))
+    before = {name: weight.clone() for name, weight in trainer.network.state_dict().items()}
+    assert trainer.iterate() == {}
+    torch.testing.assert_close(trainer.network.state_dict(), before, rtol=0, atol=0)
+
+
 def test_a_config_is_settled_by_the_size_of_its_setting() -> None:
     """What the user gives stays; the rest comes from the setting, and of a mixture from its largest."""
     small, large = TrainConfig(setting="1x2").settled(), TrainConfig(setting="2x3..3x7", iterations=5).settled()
@@ -297,4 +319,5 @@ def test_a_config_is_settled_by_the_size_of_its_setting() -> None:
     assert large.iterations == 5
     assert large.ascent_steps > 0
     assert large.settled() == large
+    assert TrainConfig(regret_budget=0.05).settled().budget_start == 0.05
     assert TrainConfig(setting="3x7", iterations=5).settled().batch == large.batch

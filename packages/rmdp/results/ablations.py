@@ -35,15 +35,15 @@ class FixedSigma(EM):
 
     def __init__(self, config: TrainConfig, population: Population) -> None:
         super().__init__(config, population)
-        policies = self.representatives.policies
-        backward = policies.backward
+        sigma = self.representatives.policies.log_sigma
+        distribution = self.representatives.learner.distribution
+        backward = distribution.backward
 
-        def without_sigma(*arguments: torch.Tensor) -> torch.Tensor:
-            gradient = backward(*arguments)
-            policies.log_sigma.grad.zero_()
-            return gradient
+        def without_sigma(*arguments: Any) -> None:  # noqa: ANN401 (arrays)
+            backward(*arguments)
+            sigma.grad.zero_()
 
-        policies.backward = without_sigma  # type: ignore[method-assign]
+        distribution.backward = without_sigma  # type: ignore[method-assign]
 
 
 class Pinned(EM):

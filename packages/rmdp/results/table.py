@@ -8,6 +8,7 @@ package's `published.json`, with where they come from.
 """
 
 import json
+import re
 import sys
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from rmdp.reproduction import PUBLISHED
 
 RESULTS = Path(__file__).parent
 README = RESULTS.parent / "README.md"
+FRONT = RESULTS.parents[2] / "README.md"
 BEGIN, END = "<!-- results/table.py writes from here -->\n", "<!-- to here -->\n"
 PRETRAINED = RESULTS.parent / "src" / "rmdp" / "pretrained"
 SHIPPED = {
@@ -32,8 +34,7 @@ HEADER = """\
 
 def row(result: dict[str, Any], cost: dict[str, Any], config: dict[str, Any], official: list[dict[str, Any]]) -> str:
     """One line of the table."""
-    same = [point for point in official if all(point[name] == result[name] for name in ("env", "k", "algorithm"))]
-    known = same if result["seed"] == 0 else []
+    known = official if result["seed"] == 0 else []
     cells = (
         result["env"],
         result["k"],
@@ -55,7 +56,7 @@ def table() -> str:
     names = ("result.json", "cost.json", "config.json")
     runs = [tuple(_read(file.parent / name) for name in names) for file in _files()]
     runs.sort(key=lambda run: (run[0]["env"], run[0]["k"], run[0]["algorithm"], run[0]["seed"], run[2]["iterations"]))
-    return HEADER + "".join(row(*run, PUBLISHED["runs"]) for run in runs)
+    return HEADER + "".join(row(*run, _official(run[0])) for run in runs)
 
 
 def updated(readme: str) -> str:
@@ -71,8 +72,13 @@ def shipped() -> dict[str, dict[Path, bytes]]:
 
 
 def _card(name: str, run: Path) -> str:
-    result, cost, config = (_read(run / file) for file in ("result.json", "cost.json", "config.json"))
+    result, cost, config = (_read(run / f"{part}.json") for part in ("result", "cost", "config"))
     return card(name, "rmdp-train", run, HEADER + row(result, cost, config, []))
+
+
+def _official(result: dict[str, Any]) -> list[dict[str, Any]]:
+    """Runs of the published code with the same environment, k and algorithm."""
+    return [run for run in PUBLISHED["runs"] if all(run[name] == result[name] for name in ("env", "k", "algorithm"))]
 
 
 def _files() -> list[Path]:
@@ -84,9 +90,28 @@ def _read(file: Path) -> dict[str, Any]:
     return content
 
 
+def headline() -> str:
+    """The package's line in the table of the repository's README."""
+    name = "HalfCheetah-v4-k5"
+    result, cost = (_read(RESULTS / SHIPPED[name] / f"{part}.json") for part in ("result", "cost"))
+    known = _official(result)[-1]
+    cells = (
+        "HalfCheetah, 100 users with speeds of their own, 5 policies",
+        f"welfare {result['welfare']:.1f}, {cost['seconds'] / 60:.0f} min",
+        f"published code {known['welfare']:g} after {known['minutes']:g} min; at best {result['ceiling']:.1f}",
+    )
+    return f"| [rmdp](packages/rmdp) | {' | '.join(cells)} <!-- rmdp --> |"
+
+
+def with_headline(readme: str) -> str:
+    """The text of the repository's README with that line."""
+    return re.sub(r"^.*<!-- rmdp -->.*$", headline(), readme, flags=re.MULTILINE)
+
+
 if __name__ == "__main__":
     if "--write" in sys.argv:
         README.write_text(updated(README.read_text()))
+        FRONT.write_text(with_headline(FRONT.read_text()))
         write(PRETRAINED, shipped())
     else:
         sys.stdout.write(table())

@@ -6,8 +6,10 @@ import numpy as np
 import pytest
 import torch
 
+from rmdp.distributions import distribution_of
 from rmdp.envs.batch import BoxActions, DiscreteActions
 from rmdp.policies import Critics, ObservationMoments, Policies
+from rmdp.rollout import Actors
 
 BOX = BoxActions(np.array([-2.0, 0.0]), np.array([2.0, 1.0]))
 
@@ -19,6 +21,17 @@ def policies(actions=BOX, trunk="own", k=3):
 
 def observations(k=3, batch=6):
     return torch.randn(k, batch, 4, generator=torch.Generator().manual_seed(1))
+
+
+def draw(nets, seen, generator):
+    actors = Actors(nets, *seen.shape[:2])
+    return actors.act(seen, actors.noise(1, generator)[0])
+
+
+def judge(nets, seen, action):
+    """Log-probabilities and entropy as learning sees them."""
+    output = nets.net(seen).detach().numpy()
+    return [torch.from_numpy(part) for part in distribution_of(nets).judge(output, action.numpy())]
 
 
 def test_each_policy_is_its_own_slice_of_the_stack():
@@ -45,27 +58,27 @@ def test_one_users_gradient_reaches_other_policies_through_a_shared_trunk_only(t
 
 def test_box_probabilities_equal_torchs():
     nets, seen = policies(), observations()
-    action, log_probability = nets.act(seen, torch.Generator().manual_seed(2))
+    action, log_probability = draw(nets, seen, torch.Generator().manual_seed(2))
     expected = torch.distributions.Normal(nets.mode(seen), nets.log_sigma.exp().expand(3, 6, 2))
     torch.testing.assert_close(log_probability, expected.log_prob(action).sum(-1))
-    judged, entropy = nets.judge(nets.mode(seen), action)
+    judged, entropy = judge(nets, seen, action)
     torch.testing.assert_close(judged, log_probability)
     torch.testing.assert_close(entropy, expected.entropy().sum(-1)[:, 0])
 
 
 def test_discrete_probabilities_equal_torchs():
     nets, seen = policies(DiscreteActions(5)), observations()
-    action, log_probability = nets.act(seen, torch.Generator().manual_seed(2))
+    action, log_probability = draw(nets, seen, torch.Generator().manual_seed(2))
     expected = torch.distributions.Categorical(logits=nets.net(seen))
     torch.testing.assert_close(log_probability, expected.log_prob(action))
-    torch.testing.assert_close(nets.judge(nets.net(seen), action)[1], expected.entropy().mean(1))
+    torch.testing.assert_close(judge(nets, seen, action)[1], expected.entropy().mean(1))
     torch.testing.assert_close(nets.mode(seen), expected.logits.argmax(-1))
 
 
 def test_draws_follow_the_distribution():
     nets = policies(k=1)
     seen = observations(1, 1).expand(1, 20_000, 4)
-    action, _ = nets.act(seen, torch.Generator().manual_seed(3))
+    action, _ = draw(nets, seen, torch.Generator().manual_seed(3))
     torch.testing.assert_close(action.mean(1), nets.mode(seen)[:, 0], atol=0.02, rtol=0)
     torch.testing.assert_close(action.std(1), torch.full((1, 2), 0.5), atol=0.02, rtol=0)
 
@@ -109,5 +122,5 @@ def test_normalised_observations_are_bounded():
 
 
 def test_initial_spread_is_the_entropy_of_a_normal():
-    entropy = policies().judge(torch.zeros(3, 6, 2), torch.zeros(3, 6, 2))[1]
+    entropy = judge(policies(), observations(), torch.zeros(3, 6, 2))[1]
     assert entropy[0].item() == pytest.approx(2 * (math.log(0.5) + 0.5 * math.log(2 * math.pi * math.e)), rel=1e-5)

@@ -1,15 +1,19 @@
 """Advantages by hand and updates on a bandit whose answer is known."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 import torch
 
-from rmdp.backpropagation import join
+from rmdp.adam import Adam, shorten
+from rmdp.backpropagation import Rows, join
 from rmdp.envs.batch import BoxActions, DiscreteActions
 from rmdp.policies import Critics, Policies
-from rmdp.ppo import Experience, PPOConfig, _step, clip_per_representative, generalised_advantages, improve
+from rmdp.ppo import Experience, Learner, PPOConfig, generalised_advantages
+from rmdp.rollout import Actors
 
-CONFIG = PPOConfig(epochs=4, minibatches=2, clip=0.2, entropy=0.0, kl_limit=0.5, gradient_norm=0.5)
+CONFIG = PPOConfig(epochs=4, minibatches=2, clip=0.2, entropy=0.0, kl_limit=0.5, gradient_norm=0.5, learning_rate=0.02)
 
 
 def test_advantages_by_hand():
@@ -43,11 +47,16 @@ def networks(k=2, n=1):
     return policies, Critics(k, 1, n, hidden=(8,), generator=generator)
 
 
+def draw(policies, observation, generator):
+    actors = Actors(policies, *observation.shape[:2])
+    action, log_probability = actors.act(observation, actors.noise(1, generator)[0])
+    return action.clone(), log_probability
+
+
 def bandit(policies, likes, generator, samples=64):
     """Each representative is rewarded for one arm."""
     observation = torch.ones(len(likes), samples, 1)
-    with torch.no_grad():
-        action, log_probability = policies.act(observation, generator)
+    action, log_probability = draw(policies, observation, generator)
     advantage = (action == torch.tensor(likes)[:, None]).float()
     advantage = (advantage - advantage.mean(1, keepdim=True)) / (advantage.std(1, keepdim=True) + 1e-3)
     return Experience(observation, action, log_probability, advantage, torch.full((len(likes), samples, 1), 3.0))
@@ -55,27 +64,58 @@ def bandit(policies, likes, generator, samples=64):
 
 def test_updates_find_each_representatives_arm_and_value():
     (policies, critics), generator = networks(), torch.Generator().manual_seed(1)
-    optimiser = torch.optim.Adam([join(policies, critics)], lr=0.02)
+    learner = Learner(policies, critics, 2)
     for _ in range(60):
-        improve(policies, critics, optimiser, bandit(policies, [0, 1], generator), CONFIG, generator)
+        learner.improve(bandit(policies, [0, 1], generator), CONFIG, generator)
     chosen = policies.net(torch.ones(2, 1, 1)).softmax(-1)[:, 0]
     assert chosen[0, 0] > 0.95
     assert chosen[1, 1] > 0.95
     torch.testing.assert_close(critics(torch.ones(2, 1, 1)), torch.full((2, 1, 1), 3.0), atol=0.1, rtol=0)
 
 
+def test_threads_change_no_bit():
+    results = []
+    for threads in (1, 3):
+        (policies, critics), generator = networks(k=5, n=2), torch.Generator().manual_seed(1)
+        learner = Learner(policies, critics, 5, threads)
+        batch = bandit(policies, [0, 1, 0, 1, 1], generator)._replace(value_target=torch.ones(5, 64, 2))
+        figures = learner.improve(batch, CONFIG, generator)
+        results.append((figures, policies.state_dict(), critics.state_dict()))
+    torch.testing.assert_close(results[0], results[1], rtol=0, atol=0)
+
+
+def test_values_are_those_of_the_critics():
+    policies, critics = networks(k=3, n=4)
+    observation = torch.randn(3, 150, 1, generator=torch.Generator().manual_seed(0))
+    torch.testing.assert_close(Learner(policies, critics, 3).values(observation), critics(observation).detach())
+
+
+def test_adams_steps_equal_torchs():
+    generator = torch.Generator().manual_seed(0)
+    start = torch.randn(3, 7, generator=generator)
+    rows, other = Rows(start.clone(), torch.zeros(3, 7)), torch.nn.Parameter(start.clone())
+    ours, theirs = Adam(rows), torch.optim.Adam([other], lr=0.01, eps=1e-5)
+    for _ in range(50):
+        other.grad = torch.randn(3, 7, generator=generator)
+        rows.gradient.copy_(other.grad)
+        ours.step(0.01, 1e9)
+        theirs.step()
+    torch.testing.assert_close(rows.values, other.detach())
+
+
 def test_first_step_follows_the_policy_gradient():
+    """Adam's first step is rate * g / (|g| + eps), whatever the gradient's size."""
     (policies, critics), generator = networks(), torch.Generator().manual_seed(1)
     batch = bandit(policies, [0, 1], generator)
-    log_probability, _ = policies.judge(policies.net(batch.observation), batch.action)
-    (-(log_probability * batch.advantage).mean(1).sum()).backward()
-    expected = [parameter.grad.clone() for parameter in policies.parameters()]
-    before = [parameter.detach().clone() for parameter in policies.parameters()]
-    optimiser = torch.optim.SGD([join(policies, critics)], lr=0.1)
-    one_step = PPOConfig(epochs=1, minibatches=1, clip=0.2, entropy=0.0, kl_limit=1.0, gradient_norm=1e9)
-    improve(policies, critics, optimiser, batch, one_step, generator)
-    for parameter, start, gradient in zip(policies.parameters(), before, expected, strict=True):
-        torch.testing.assert_close(parameter.detach(), start - 0.1 * gradient)
+    log_probability = policies.net(batch.observation).log_softmax(-1).gather(-1, batch.action[..., None])[..., 0]
+    parameters = list(policies.parameters())
+    expected = torch.autograd.grad(-(log_probability * batch.advantage).mean(1).sum(), parameters)
+    before = [parameter.detach().clone() for parameter in parameters]
+    one_step = dataclasses.replace(CONFIG, epochs=1, minibatches=1, gradient_norm=1e9)
+    Learner(policies, critics, 2).improve(batch, one_step, generator)
+    for parameter, start, gradient in zip(parameters, before, expected, strict=True):
+        step = -one_step.learning_rate * gradient / (gradient.abs() + 1e-5)
+        torch.testing.assert_close(parameter.detach() - start, step, atol=2e-5, rtol=1e-3)
 
 
 ACTIONS = {
@@ -87,7 +127,8 @@ ACTIONS = {
 
 def loss_of(policies, critics, batch, learns):
     """The loss that an update descends, written down once more for automatic differentiation."""
-    parameters = policies.squash(policies.net(batch.observation))
+    output = policies.net(batch.observation)
+    parameters = output if policies.discrete or not policies.bounded else output.tanh()
     if policies.discrete:
         drawn_from = torch.distributions.Categorical(logits=parameters)
         log_probability, entropy = drawn_from.log_prob(batch.action), drawn_from.entropy()
@@ -103,38 +144,39 @@ def loss_of(policies, critics, batch, learns):
 @pytest.mark.parametrize("trunk", ["own", "shared"])
 @pytest.mark.parametrize("kind", ACTIONS)
 def test_gradients_by_hand_equal_automatic_ones(kind, trunk, monkeypatch):
-    generator, draw = torch.Generator().manual_seed(0), torch.Generator().manual_seed(1)
+    generator, draws = torch.Generator().manual_seed(0), torch.Generator().manual_seed(1)
     policies = Policies(3, 4, ACTIONS[kind], hidden=(8, 6), trunk=trunk, sigma=0.5, generator=generator)
     critics = Critics(3, 4, 5, hidden=(8, 6), generator=generator)
-    joint, learns = join(policies, critics), torch.tensor([1.0, 0.0, 1.0])
-    with torch.no_grad():
-        joint += 0.2 * torch.randn(joint.shape, generator=draw)
-    observation = torch.randn(3, 20, 4, generator=draw)
-    with torch.no_grad():
-        action, log_probability = policies.act(observation, draw)
-    shift, advantage = (torch.randn(3, 20, generator=draw) for _ in range(2))
-    targets = torch.randn(3, 20, 5, generator=draw)
-    batch = Experience(observation, action, log_probability + 0.2 * shift, advantage, targets)
+    learner, learns = Learner(policies, critics, 3), np.array([1.0, 0.0, 1.0], dtype=np.float32)
     parameters = [*policies.parameters(), *critics.parameters()]
-    expected = torch.autograd.grad(loss_of(policies, critics, batch, learns), parameters)
-    monkeypatch.setattr("rmdp.ppo.clip_per_representative", lambda *_: None)
-    config = PPOConfig(epochs=1, minibatches=1, clip=0.1, entropy=0.3, kl_limit=1.0, gradient_norm=1.0)
-    _step(policies, critics, torch.optim.SGD([joint], lr=0.0), batch, learns, config)
+    with torch.no_grad():
+        for parameter in parameters:
+            parameter += 0.2 * torch.randn(parameter.shape, generator=draws)
+    observation = torch.randn(3, 20, 4, generator=draws)
+    action, log_probability = draw(policies, observation, draws)
+    shift, advantage = (torch.randn(3, 20, generator=draws) for _ in range(2))
+    targets = torch.randn(3, 20, 5, generator=draws)
+    batch = Experience(observation, action, log_probability + 0.2 * shift, advantage, targets)
+    expected = torch.autograd.grad(loss_of(policies, critics, batch, torch.from_numpy(learns)), parameters)
+    monkeypatch.setattr("rmdp.adam.Adam.step", lambda *_, **__: None)
+    config = dataclasses.replace(CONFIG, clip=0.1, entropy=0.3)
+    arrays, order = Experience(*(part.numpy() for part in batch)), [np.arange(20)]
+    learner._policies.epoch(arrays, order, learns, config)
+    for group in learner._critics:
+        group.epoch(arrays, order, config)
     for parameter, gradient in zip(parameters, expected, strict=True):
         torch.testing.assert_close(parameter.grad, gradient)
-    torch.testing.assert_close(joint.grad, torch.cat([gradient.flatten() for gradient in expected]))
 
 
-def test_joined_parameters_move_with_their_vector():
-    policies, critics = networks()
+def test_joined_parameters_move_with_their_rows():
+    _, critics = networks()
     saved = {name: value.clone() for name, value in critics.state_dict().items()}
-    joint = join(policies, critics)
-    with torch.no_grad():
-        joint += 1
+    (rows,) = join(critics, 2)
+    rows.values.add_(1)
     for name, value in critics.state_dict().items():
         torch.testing.assert_close(value, saved[name] + 1)
     critics.load_state_dict(saved)
-    torch.testing.assert_close(joint[-1], saved["net.2.bias"].flatten()[-1], check_dtype=False)
+    torch.testing.assert_close(rows.values[:, -1], saved["net.2.bias"].flatten())
 
 
 def test_representative_beyond_the_kl_limit_rests_after_the_pass():
@@ -145,9 +187,8 @@ def test_representative_beyond_the_kl_limit_rests_after_the_pass():
         shift = torch.tensor([[1.0], [0.0]])  # the first representative's samples look as if drawn by another policy
         batch = batch._replace(log_probability=batch.log_probability + shift)
         before = policies.net[-1].weight.detach().clone()
-        optimiser = torch.optim.Adam([join(policies, critics)], lr=1e-3)
-        limited = PPOConfig(epochs, 1, clip=0.9, entropy=0.0, kl_limit=0.1, gradient_norm=0.5)
-        improve(policies, critics, optimiser, batch, limited, generator)
+        limited = PPOConfig(epochs, 1, clip=0.9, entropy=0.0, kl_limit=0.1, gradient_norm=0.5, learning_rate=1e-3)
+        Learner(policies, critics, 2).improve(batch, limited, generator)
         strides.append((policies.net[-1].weight.detach() - before).flatten(1).norm(dim=1))
     assert strides[0].min() > 0
     assert strides[0][0] == strides[1][0]
@@ -155,11 +196,6 @@ def test_representative_beyond_the_kl_limit_rests_after_the_pass():
 
 
 def test_gradients_are_clipped_one_by_one():
-    policies, _ = networks()
-    for parameter in policies.parameters():
-        parameter.grad = torch.zeros_like(parameter)
-    policies.net[0].weight.grad[0], policies.net[0].weight.grad[1] = 30.0, 0.01
-    clip_per_representative(policies, 2, 0.5)
-    gradient = policies.net[0].weight.grad
-    assert gradient[0].norm().item() == pytest.approx(0.5)
-    torch.testing.assert_close(gradient[1], torch.full_like(gradient[1], 0.01))
+    gradient = np.array([[18.0, 24.0], [0.01, 0.0]])
+    shorten(gradient, 0.5)
+    np.testing.assert_allclose(gradient, [[0.3, 0.4], [0.01, 0.0]])

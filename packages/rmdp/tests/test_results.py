@@ -55,6 +55,8 @@ def test_readme_quotes_the_committed_results():
     module = script("table")
     readme = (PACKAGE / "README.md").read_text()
     assert module.updated(readme) == readme, "run results/table.py --write"
+    front = module.FRONT.read_text()
+    assert module.with_headline(front) == front, "run results/table.py --write"
     assert read(module.PRETRAINED) == module.shipped(), "run results/table.py --write"
 
 

@@ -11,6 +11,7 @@ from importlib import resources
 from pathlib import Path
 
 from gt_core.errors import InputError
+from gt_core.run import read_cost
 
 __all__ = ["card", "contents", "located", "names", "read", "write"]
 
@@ -42,14 +43,14 @@ def card(name: str, command: str, run: Path, table: str) -> str:
     Args:
         name: its name.
         command: the training command that reads its config.
-        run: its directory, which says how long it took, and on what.
+        run: its directory.
         table: its figures, in Markdown.
     """
-    cost, about = (json.loads((run / file).read_text()) for file in ("cost.json", "versions.json"))
+    about = json.loads((run / "versions.json").read_text())
     found = {key.removeprefix("version_"): value for key, value in about.items() if key.startswith("version_")}
     versions = ", ".join(f"{package} {version}" for package, version in found.items())
     return (
-        f"# {name}\n\nTrained by `{command} --config config.json` in {cost['seconds']:.0f} s on "
+        f"# {name}\n\nTrained by `{command} --config config.json` in {read_cost(run)['seconds']:.0f} s on "
         f"{about['hardware_cpu']}, {about['hardware_cores']} cores, with {versions}. "
         f"All figures are in `result.json`.\n\n{table}"
     )

@@ -155,7 +155,7 @@ class Run:
         (self.directory / "checkpoints").mkdir(parents=True, exist_ok=True)
         for leftover in (self.directory / "checkpoints").glob(".*.tmp"):
             shutil.rmtree(leftover)
-        if self.result is None:
+        if not (self.directory / "result.json").is_file():
             about = {**versions(*self._packages), **hardware(self.config.device)}
             write_json(self.directory / "versions.json", about)
         if not saved.is_file():

@@ -26,101 +26,135 @@ keeps its entropy from being drowned.
 
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 from gt_core.dual import ExponentialAscent
 from gt_core.run import require_finite
 from gt_core.schedules import geometric
 from gt_core.seeding import Streams
-from torch import Tensor, nn
+from torch import nn
 
+from mediated_marl.by_hand import (
+    Array,
+    FlatAdam,
+    NetworkArrays,
+    flatten_parameters,
+    log_policy_gradient,
+    log_softmax,
+    spread_rates,
+    total,
+)
+from mediated_marl.markov_by_hand import (
+    Episodes,
+    MarkovArrays,
+    agents_first,
+    agents_last,
+)
 from mediated_marl.markov_config import MarkovConfig
 from mediated_marl.markov_multipliers import MultiplierNetwork, MultiplierTable
 from mediated_marl.markov_players import MarkovCritics, MarkovPlayers, build_arena, build_rules
-from mediated_marl.networks import MASKED, entropy
 from mediated_marl.returns import bootstrapped_returns
-from mediated_marl.rollout import Arena, Rollout, masked, roll_out
+from mediated_marl.rollout import Arena, Rollout, no_locks, play_on
 
-__all__ = ["Evidence", "MarkovTrainer", "agent_returns", "agents_gain", "mediator_gain", "mediator_returns", "weigh"]
+__all__ = ["Evidence", "MarkovTrainer", "agent_returns", "agents_slope", "mediator_returns", "mediator_slope", "weigh"]
 
 MAX_DAMPING = 3.0
 
 
 class Evidence(NamedTuple):
-    """What episodes say to the mediator, `[S, T, B, N]` each but for the advantages.
+    """What episodes say to the mediator, `[S, N, T, B]` each but for the advantages.
 
     Attributes:
-        advantages: `[S, T, B]`.
+        advantages: `[S, 1, T, B]`.
         ic, e: the sampled g of each constraint.
-        members, outsiders: 1 for agents that have a constraint of that kind, else 0.
+        members, outsiders: True for agents that have a constraint of that kind.
     """
 
-    advantages: Tensor
-    ic: Tensor
-    e: Tensor
-    members: Tensor
-    outsiders: Tensor
+    advantages: Array
+    ic: Array
+    e: Array
+    members: Array
+    outsiders: Array
 
 
-def cuts(played: Rollout) -> Tensor:
-    """Where the future is the critic's alone, `[S, T, B, N]`: an agent's episode ends, or the next step explores."""
-    explored = torch.nn.functional.pad(played.explored[:, 1:], (0, 0, 0, 1), value=True)
-    return explored.unsqueeze(-1) | ~played.alive[:, 1:]
+def cuts(played: Episodes) -> Array:
+    """Where the future is the critic's alone, `[S, N, T, B]`: an agent's episode ends, or the next step explores."""
+    cut = ~played.alive[:, :, 1:]
+    cut[:, :, :-1] |= played.explored[:, :, 1:]
+    cut[:, :, -1] = True
+    return cut
 
 
-def mediator_returns(played: Rollout, following: Tensor, discount: float, decay: float) -> Tensor:
-    """Returns `[S, T, B, N]` from the values of the next step and of the coalition wanted there, `[S, T, B, N]`."""
-    shares = cuts(played).to(following.dtype).clamp(min=1 - decay)
+def mediator_returns(played: Episodes, following: Array, discount: float, decay: float) -> Array:
+    """Returns `[S, N, T, B]` from the values of the next step and of the coalition wanted there, `[S, N, T, B]`."""
+    shares = np.maximum(cuts(played).astype(following.dtype), 1 - decay)
     return bootstrapped_returns(played.rewards, following, shares, ~played.terminated, discount)
 
 
-def agent_returns(played: Rollout, values: Tensor, discount: float, decay: float) -> Tensor:
-    """The agents' returns `[S, T, B, N]` from their critics' values `[S, T + 1, B, N]`; a lock is one macro-step."""
-    between = torch.where(played.locks[:, 1:] > 0, 0.0, 1 - decay).to(values.dtype)
-    shares = torch.where(cuts(played), 1.0, between)
-    return bootstrapped_returns(played.rewards, values[:, 1:], shares, ~played.terminated, discount)
+def agent_returns(played: Episodes, values: Array, discount: float, decay: float) -> Array:
+    """The agents' returns `[S, N, T, B]` from their critics' values `[S, N, T + 1, B]`; a lock is one macro-step."""
+    between = (played.locks[:, :, 1:] <= 0) * values.dtype.type(1 - decay)
+    shares = np.maximum(cuts(played), between)
+    return bootstrapped_returns(played.rewards, values[:, :, 1:], shares, ~played.terminated, discount)
 
 
-def agents_gain(log_policies: Tensor, played: Rollout, advantages: Tensor, bonus: float) -> Tensor:
-    """What the agents climb, a sum over seeds and agents of means over steps and episodes.
-
-    Args:
-        log_policies: `[S, T, B, N, A + 1]`, under masks.
-        played: the episodes.
-        advantages: `[S, T, B, N]`.
-        bonus: weight of the entropy.
-    """
-    taken = log_policies.gather(-1, played.chosen.unsqueeze(-1)).squeeze(-1)
-    counted = played.alive[:, :-1] & ~played.explored.unsqueeze(-1)
-    return (counted * (advantages * taken + bonus * entropy(log_policies))).mean((1, 2)).sum()
-
-
-def mediator_gain(log_mediator: Tensor, played: Rollout, advantages: Tensor, bonus: float) -> Tensor:
-    """What the mediator climbs: per seed the mean over members' samples, of which there may be none.
+def agents_slope(logits: Array, played: Episodes, advantages: Array, bonus: float) -> Array:
+    """The slope in the agents' logits of what they climb, means over steps and episodes of `A log pi + bonus H(pi)`.
 
     Args:
-        log_mediator: `[S, T, B, N, A]`, under masks.
+        logits: `[S, N, A + 1, K]`, under masks; K samples are T steps of B episodes.
         played: the episodes.
-        advantages: `[S, T, B]`.
-        bonus: weight of the entropy.
+        advantages: A, `[S, N, T, B]`.
+        bonus: weight of the entropy H.
     """
-    taken = log_mediator.gather(-1, played.mediated.unsqueeze(-1)).squeeze(-1)
-    samples = played.committed.sum((1, 2, 3)).clamp(min=1)
-    climbed = played.committed * (advantages.unsqueeze(-1) * taken + bonus * entropy(log_mediator))
-    return (climbed.sum((1, 2, 3)) / samples).sum()
+    weights = played.learnt * logits.dtype.type(1 / logits.shape[-1])
+    wanted, own = played.wanted[:, :, :-1], played.own[:, :, :-1]
+    taken = [(own == action) & ~wanted for action in range(logits.shape[2] - 1)]
+    return policy_slope(logits, [*taken, wanted], weights, weights * advantages, bonus)
+
+
+def mediator_slope(logits: Array, played: Episodes, advantages: Array, bonus: float) -> Array:
+    """The slope in the mediator's logits of what it climbs, per seed the mean of `A log pi + bonus H(pi)` over members.
+
+    Args:
+        logits: `[S, N, A, K]`, under masks.
+        played: the episodes, in which a seed may have no members.
+        advantages: A, `[S, 1, T, B]`.
+        bonus: weight of the entropy H.
+    """
+    samples = played.committed.sum((1, 2, 3), keepdims=True).clip(min=1).astype(logits.dtype)
+    weights = played.committed / samples
+    taken = [played.mediated == action for action in range(logits.shape[2])]
+    return policy_slope(logits, taken, weights, weights * advantages, bonus)
+
+
+def policy_slope(logits: Array, taken: list[Array], weights: Array, climbed: Array, bonus: float) -> Array:
+    """The slope of `sum climbed log pi(taken) + bonus weights H(pi)` in logits `[S, N, A, K]`, from `[S, N, T, B]`."""
+    gains = np.stack([one * climbed for one in taken], 2).reshape(logits.shape)
+    bonuses = (bonus * weights).reshape(*logits.shape[:2], 1, -1)
+    return log_policy_gradient(log_softmax(logits, 2), gains, bonuses, 2)
+
+
+def multiplier_slope(log_multipliers: Array, violation: Array, weights: Array) -> Array:
+    """The slope of `MultiplierNetwork.gain` in the network's outputs; all are `[S, N, T, B]`."""
+    variable = torch.from_numpy(log_multipliers).requires_grad_()
+    gain = MultiplierNetwork.gain(variable, torch.from_numpy(violation), torch.from_numpy(weights))
+    slope: Array = torch.autograd.grad(gain, variable)[0].numpy()
+    return slope
 
 
 def weigh(
-    played: Rollout,
-    returns: Tensor,
-    values: Tensor,
-    next_door: Tensor,
-    ic: Tensor,
-    e: Tensor,
+    played: Episodes,
+    returns: Array,
+    values: Array,
+    next_door: Array,
+    ic: Array,
+    e: Array,
     margin: float = 0.0,
     *,
     normalise: bool = False,
 ) -> Evidence:
-    """Advantages and violations; all arguments but `played` and `margin` are constants `[S, T, B, N]`.
+    """Advantages and violations; all arguments but `played` and `margin` are `[S, N, T, B]`.
 
     Args:
         played: the episodes.
@@ -132,13 +166,15 @@ def weigh(
         margin: see `mediated_marl.constraints`.
         normalise: divide the advantage by one plus the largest multiplier at (s, C).
     """
-    inside, outside = played.committed, ~played.committed & played.alive[:, :-1]
-    members, outsiders = (inside & played.free).to(values.dtype), (outside & played.free).to(values.dtype)
-    weights = inside + members * ic - outsiders * e * (1 + margin * values.sign())
-    found_ic = next_door + margin * next_door.abs() - returns
-    found_e = returns * (1 + margin * values.sign()) - next_door
-    scale = 1 + (members * ic + outsiders * e).amax(-1) if normalise else 1
-    return Evidence((weights * (returns - values)).sum(-1) / scale, found_ic, found_e, members, outsiders)
+    free = played.free
+    members, outsiders = played.committed & free, ~played.committed & free
+    above = 1 + margin * np.sign(values)
+    ic, e = members * ic, outsiders * e
+    advantages = total((played.committed + ic - e * above) * (returns - values), 1)
+    if normalise:
+        advantages /= 1 + (ic + e).max(1, keepdims=True)
+    found_ic, found_e = next_door + margin * np.abs(next_door) - returns, returns * above - next_door
+    return Evidence(advantages, found_ic, found_e, members, outsiders)
 
 
 class MarkovTrainer:
@@ -171,15 +207,26 @@ class MarkovTrainer:
                 if config.multipliers == "network"
             }
         )
-        groups: list[dict[str, Any]] = [
-            {"params": list(self.players.agents.parameters()), "lr": config.agent_rate},
-            {"params": list(self.critics.agents.parameters()), "lr": config.agent_critic_rate},
-            {"params": list(self.players.mediator.parameters()), "lr": config.mediator_rate},
-            {"params": list(self.critics.coalitions.parameters()), "lr": config.mediator_critic_rate},
-            {"params": list(self.networks.parameters()), "lr": config.dual_rate},
+        self._build_optimiser()
+
+    def _build_optimiser(self) -> None:
+        """One optimiser for all; without mediator its networks do not learn."""
+        config, players, critics = self.config, self.players, self.critics
+        parts = [
+            (players.agents.network, config.agent_rate),
+            (critics.agents.network, config.agent_critic_rate),
+            (players.mediator, config.mediator_rate),
+            (critics.coalitions.network, config.mediator_critic_rate),
+            *((network.network.network, config.dual_rate) for _, network in self._named_networks().items()),
         ]
-        self.optimiser = torch.optim.Adam([group for group in groups if group["params"]], fused=True)
-        self._base_rates = [group["lr"] for group in self.optimiser.param_groups]
+        vector = flatten_parameters([part for part, _ in parts])
+        rates = spread_rates(parts if config.mediated else parts[:2], vector.dtype)
+        self._rates = np.concatenate(rates)
+        self.optimiser = FlatAdam(vector[: len(self._rates)], (0.9, 0.999))
+        self.chooser = MarkovArrays(players, critics, self.rules, self.streams.numpy("games"))
+        self._prices = {
+            name: NetworkArrays(network.network.network) for name, network in self._named_networks().items()
+        }
 
     @property
     def _imposed(self) -> list[str]:
@@ -189,99 +236,113 @@ class MarkovTrainer:
         """One iteration: play, weigh, primal step, dual step. Returns the figures to log, every `log_every` times."""
         config, progress = self.config, self.step / self.config.iterations
         bonus = geometric(progress, config.entropy_start, config.entropy_end)
-        self._set_rates(geometric(progress, 1.0, config.final_rates))
-        episodes = (config.seeds, config.games)
-        played = roll_out(self.arena, self.players, self.rules, episodes, self.streams.torch("games"))
-        earned, played = played.rewards, played._replace(rewards=played.rewards / config.reward_scale)
-        loss = self._agents_loss(played, bonus)
+        share = geometric(progress, 1.0, config.final_rates)
+        played = self.play()
+        episodes = Episodes.of(played._replace(rewards=played.rewards / config.reward_scale))
+        gradients = self.agents_gradients(played, episodes, bonus)
 
         if config.mediated:
-            evidence, multipliers, mediators_loss = self._mediators_loss(played, bonus)
-            loss = loss + mediators_loss
-        self._primal_step(loss)
+            evidence, multipliers, of_mediator = self.mediators_gradients(played, episodes, bonus)
+            gradients += of_mediator
+        self._primal_step(gradients, share)
 
         if config.mediated:
-            self._dual_step(played, evidence)
+            self._dual_step(played, evidence, share)
         self.step += 1
         due = self.step % config.log_every == 0 or self.step in (1, config.iterations)
-        return self._figures(earned, played, bonus, multipliers if config.mediated else {}) if due else {}
+        return self._figures(played, bonus, multipliers if config.mediated else {}) if due else {}
 
-    def _set_rates(self, share: float) -> None:
-        for group, rate in zip(self.optimiser.param_groups, self._base_rates, strict=True):
-            group["lr"] = rate * share
-        for table in self.tables.values():
-            table.multiplier.rule = ExponentialAscent(self.config.dual_rate * share)
+    def play(self) -> Rollout:
+        """Episodes of all seeds."""
+        luck = self.streams.torch("games")
+        moment = self.arena.begin(luck, (self.config.seeds, self.config.games))
+        return play_on(self.arena, self.chooser, self.rules, moment, no_locks(moment), luck)
 
-    def _agents_loss(self, played: Rollout, bonus: float) -> Tensor:
-        values = self.critics.agents(played.observations, played.locks).squeeze(-1)
-        returns = agent_returns(played, values.detach(), self.config.discount, self.config.decay)
-        values, locks = values[:, :-1], played.locks[:, :-1]
-        logits = self.players.choices(played.observations[:, :-1], locks)
-        log_policies = masked(logits, played.legal[:, :-1], locks, mediated=self.rules.mediated).log_softmax(-1)
-        counted = played.alive[:, :-1] & ~played.explored.unsqueeze(-1)
-        errors: Tensor = (counted * (values - returns).square()).mean((1, 2)).sum()
-        return errors - agents_gain(log_policies, played, returns - values.detach(), bonus)
+    def agents_gradients(self, played: Rollout, episodes: Episodes, bonus: float) -> list[Array]:
+        """Of actors and critics, by which agents descend."""
+        config, arrays, shape = self.config, self.chooser, episodes.committed.shape
+        inputs, samples = arrays.agent_inputs(played.observations, played.locks), shape[2] * shape[3]
+        every = arrays.values.layers(inputs)
+        values = every[-1].reshape(*shape[:2], -1, shape[3])
+        returns = agent_returns(episodes, values, config.discount, config.decay)
+        advantages = returns - values[:, :, :-1]
+        error = episodes.learnt * advantages
+        error *= -2 / samples
 
-    def _mediators_loss(self, played: Rollout, bonus: float) -> tuple[Evidence, dict[str, Tensor], Tensor]:
-        """What was found, the multipliers, and the loss of mediator, critic and multiplier networks."""
-        config, critic = self.config, self.critics.coalitions
-        now = (played.features[:, :-1], played.locks[:, :-1], played.committed)
-        predicted = critic(*now)
-        values = predicted.detach()
-        with torch.no_grad():
-            following = critic(played.features[:, 1:], played.locks[:, 1:], played.wanted[:, 1:])
-            next_door = critic.next_door(*now) if self._imposed else torch.zeros_like(values)
-        returns = mediator_returns(played, following, config.discount, config.decay)
-        logs = {name: network.log_multipliers(*now) for name, network in self._named_networks()}
-        multipliers = {name: MultiplierNetwork.clipped(log) for name, log in logs.items()}
-        multipliers |= {name: table.at(played.committed) for name, table in self.tables.items()}
+        acting = arrays.agents.layers(inputs[..., :samples])
+        logits = arrays.agent_logits(acting, played.legal[:, :-1], played.locks[:, :-1])
+        climbed = agents_slope(logits, episodes, advantages, bonus)
+        of_actors = arrays.agents.gradients(acting, -climbed.reshape(acting[-1].shape))
+        now = [layer[..., :samples] for layer in every]
+        return of_actors + arrays.values.gradients(now, error.reshape(now[-1].shape))
+
+    def mediators_gradients(
+        self, played: Rollout, episodes: Episodes, bonus: float
+    ) -> tuple[Evidence, dict[str, Array], list[Array]]:
+        """What was found, the multipliers, and the gradients of mediator, critic and multiplier networks."""
+        config, arrays, shape = self.config, self.chooser, episodes.committed.shape
+        states = arrays.critic_inputs(played, episodes, next_door=bool(self._imposed))
+        inputs = states.reshape(*states.shape[:3], -1)
+        every = arrays.coalitions.layers(inputs)
+        values, following = (every[-1][:, group].reshape(shape) for group in range(2))
+        next_door = self._next_door(every[-1]).reshape(shape) if self._imposed else np.zeros_like(values)
+        returns = mediator_returns(episodes, following, config.discount, config.decay)
+        passes = {name: network.layers(inputs[:, :1]) for name, network in self._prices.items()}
+        logs = {name: layers[-1].reshape(shape) + self._named_networks()[name].start for name, layers in passes.items()}
+        multipliers = {name: MultiplierNetwork.clipped(torch.from_numpy(log)).numpy() for name, log in logs.items()}
+        multipliers |= {name: agents_first(table.at(played.committed)) for name, table in self.tables.items()}
         prices = self._damped(multipliers, values, next_door)
-        evidence = weigh(played, returns, values, next_door, *prices, config.margin, normalise=config.normalise)
+        evidence = weigh(episodes, returns, values, next_door, *prices, config.margin, normalise=config.normalise)
 
-        logits = self.players.mediation(*now).masked_fill(~played.legal[:, :-1], MASKED)
-        bonus *= config.mediator_entropy
-        loss = (played.alive[:, :-1] * (predicted - returns).square()).mean((1, 2)).sum()
-        loss = loss - mediator_gain(logits.log_softmax(-1), played, evidence.advantages, bonus)
-        for name, log in logs.items():
-            loss = loss - MultiplierNetwork.gain(log, *self._measured(name, evidence))
-        return evidence, multipliers, loss
-
-    def _damped(self, multipliers: dict[str, Tensor], values: Tensor, next_door: Tensor) -> tuple[Tensor, Tensor]:
-        """The prices of IC and E, 0 where not imposed; violations are the critic's."""
-        margin, damping, zero = self.config.margin, self.config.damping, torch.zeros_like(values)
-        ic = next_door + margin * next_door.abs() - values
-        e = values + margin * values.abs() - next_door
-        priced = [
-            multipliers.get(name, zero) * (damping * found).clamp(-MAX_DAMPING, MAX_DAMPING).exp()
-            for name, found in (("ic", ic), ("e", e))
-        ]
-        return priced[0], priced[1]
-
-    def _named_networks(self) -> list[tuple[str, MultiplierNetwork]]:
-        return [(name, network) for name, network in self.networks.items() if isinstance(network, MultiplierNetwork)]
+        acting = arrays.mediator.layers(arrays.mediator_inputs(states[:, 0]))
+        logits = arrays.mediator_logits(acting, played.legal[:, :-1])
+        climbed = mediator_slope(logits, episodes, evidence.advantages, bonus * config.mediator_entropy)
+        error = episodes.alive[:, :, :-1] * (values - returns)
+        error *= 2 / inputs.shape[-1]
+        now = [layer[:, :1] for layer in every]
+        gradients = arrays.mediator.gradients(acting, -climbed)
+        gradients += arrays.coalitions.gradients(now, error.reshape(now[-1].shape))
+        for name, layers in passes.items():
+            slope = multiplier_slope(logs[name], *self._measured(name, evidence))
+            gradients += self._prices[name].gradients(layers, -slope.reshape(layers[-1].shape))
+        return evidence, multipliers, gradients
 
     @staticmethod
-    def _measured(name: str, evidence: Evidence) -> tuple[Tensor, Tensor]:
+    def _next_door(output: Array) -> Array:
+        """Each agent's value where it alone had decided otherwise, `[S, N, K]`; see `MarkovArrays.critic_inputs`."""
+        return np.stack([output[:, 2 + agent, agent] for agent in range(output.shape[2])], 1)
+
+    def _damped(self, multipliers: dict[str, Array], values: Array, next_door: Array) -> tuple[Array, Array]:
+        """The prices of IC and E, 0 where not imposed; violations are the critic's."""
+        margin, prices = self.config.margin, {"ic": np.zeros_like(values), "e": np.zeros_like(values)}
+        for name, multiplier in multipliers.items():
+            better, worse = (next_door, values) if name == "ic" else (values, next_door)
+            found = self.config.damping * (better + margin * np.abs(better) - worse)
+            prices[name] = multiplier * np.exp(found.clip(-MAX_DAMPING, MAX_DAMPING))
+        return prices["ic"], prices["e"]
+
+    def _named_networks(self) -> dict[str, MultiplierNetwork]:
+        return {name: network for name, network in self.networks.items() if isinstance(network, MultiplierNetwork)}
+
+    @staticmethod
+    def _measured(name: str, evidence: Evidence) -> tuple[Array, Array]:
         return (evidence.ic, evidence.members) if name == "ic" else (evidence.e, evidence.outsiders)
 
-    def _primal_step(self, loss: Tensor) -> None:
-        self.optimiser.zero_grad()
-        loss.backward()
+    def _primal_step(self, gradients: list[Array], share: float) -> None:
+        gradient = np.concatenate([part.ravel() for part in gradients])
         if self.config.gradient_clip:
-            every = [weight for group in self.optimiser.param_groups for weight in group["params"]]
-            nn.utils.clip_grad_value_(every, self.config.gradient_clip)
-        self.optimiser.step()
+            np.clip(gradient, -self.config.gradient_clip, self.config.gradient_clip, out=gradient)
+        self.optimiser.descend(gradient, self._rates * share)
 
-    def _dual_step(self, played: Rollout, evidence: Evidence) -> None:
+    def _dual_step(self, played: Rollout, evidence: Evidence, share: float) -> None:
         """Tables; a network has moved with the primal step, by what was measured before it."""
         for name, table in self.tables.items():
-            table.ascend(played.committed, *self._measured(name, evidence))
+            table.multiplier.rule = ExponentialAscent(self.config.dual_rate * share)
+            table.ascend(played.committed, *(agents_last(part) for part in self._measured(name, evidence)))
 
-    def _figures(
-        self, earned: Tensor, played: Rollout, bonus: float, multipliers: dict[str, Tensor]
-    ) -> dict[str, float]:
+    def _figures(self, played: Rollout, bonus: float, multipliers: dict[str, Array]) -> dict[str, float]:
         """Episodes' returns, and commitment where nobody was explored, over all steps and at the last one."""
-        reward = earned.sum(1).mean().item()
+        reward = played.rewards.sum(1).mean().item()
         require_finite(reward=reward)
         alive = played.alive[:, :-1]
         wanted = (played.wanted[:, :-1] & alive).float()

@@ -23,7 +23,7 @@ from mediated_marl.backward_induction import chances, deviation_values, evaluate
 from mediated_marl.coalitions import coalition_members, coalition_number, coalition_probabilities, toggled
 from mediated_marl.commitment import next_locks
 from mediated_marl.games import RepeatedMatrixGame
-from mediated_marl.rollout import Arena, Forced, Moment, Outcome, Policies, Rules, choose, masked, mediate, play_on
+from mediated_marl.rollout import Arena, Drawn, Forced, Moment, Outcome, Policies, Rules, masked, no_locks, play_on
 
 __all__ = ["MarkovAudit", "audit_estimated", "audit_exact", "flat_markov_audit"]
 
@@ -145,7 +145,7 @@ def audit_estimated(
         continuations: of each forced choice and state, at least 2.
     """
     moment = arena.begin(luck, (seeds, episodes))
-    locks, columns = torch.zeros(moment.alive.shape, dtype=torch.int64), []
+    locks, columns = no_locks(moment), []
     for step in range(arena.horizon):
         spot = Spot(arena, policies, rules, moment, locks, arena.horizon - step, discount, luck, continuations)
         found = (*deviation_gains(spot), *coalition_slacks(spot))
@@ -163,8 +163,9 @@ def audit_estimated(
 
 def one_step(spot: Spot) -> tuple[Outcome, Tensor, Tensor]:
     """Play one step by the policies: its outcome, the locks after it, and who committed."""
-    wanted, own = choose(spot.policies, spot.rules, spot.moment, spot.locks, spot.luck)
-    mediated = mediate(spot.policies, spot.moment, spot.locks, wanted, spot.luck) if spot.rules.mediated else own
+    chooser = Drawn(spot.policies, spot.rules, spot.luck)
+    wanted, own = chooser.choose(spot.moment, spot.locks)
+    mediated = chooser.mediate(spot.moment, spot.locks, wanted) if spot.rules.mediated else own
     outcome = spot.arena.advance(torch.where(wanted, mediated, own))
     return outcome, next_locks(spot.locks, wanted, spot.rules.window, spot.rules.lock_out), wanted
 
@@ -180,9 +181,8 @@ def forced_returns(spot: Spot, forced: Forced) -> Tensor:
     first = [part.repeat_interleave(spot.continuations, 2).flatten(1, 2) for part in forced]
     moment = Moment(*(spread(part) for part in spot.moment))
     arena, luck = spot.arena.fork(copies, spot.luck), spot.luck
-    played = play_on(
-        arena, spot.policies, spot.rules, moment, spread(spot.locks), luck, steps=spot.steps, forced=Forced(*first)
-    )
+    chooser = Drawn(spot.policies, spot.rules, luck)
+    played = play_on(arena, chooser, spot.rules, moment, spread(spot.locks), luck, spot.steps, Forced(*first))
     powers = spot.discount ** torch.arange(spot.steps).reshape(-1, 1, 1)
     returns = (powers * played.rewards).sum(1)
     return returns.reshape(seeds, episodes, kinds, spot.continuations, n_agents)

@@ -12,30 +12,29 @@ r"""Returns of played episodes: one recursion for everybody.
 - 1 where the episode is cut, and where the next step was not taken by those whose value is meant.
 """
 
-import torch
-from torch import Tensor
+import numpy as np
+
+from mediated_marl.by_hand import Array
 
 __all__ = ["bootstrapped_returns"]
 
 
-def bootstrapped_returns(
-    rewards: Tensor, following: Tensor, shares: Tensor, continues: Tensor, discount: float
-) -> Tensor:
-    """The recursion above over dimension 1.
+def bootstrapped_returns(rewards: Array, following: Array, shares: Array, continues: Array, discount: float) -> Array:
+    """The recursion above over the last dimension but one.
 
     Args:
-        rewards: `[S, T, *batch]`.
-        following: `[S, T, *batch]`, `V_(t+1)`.
-        shares: `[S, T, *batch]`, `w_t`; the last step's is taken to be 1.
-        continues: `[S, T, *batch]`, `c_t`.
+        rewards: `[*, T, B]`.
+        following: `[*, T, B]`, `V_(t+1)`.
+        shares: `[*, T, B]`, `w_t`; the last step's is taken to be 1.
+        continues: `[*, T, B]`, `c_t`.
         discount: gamma.
 
     Returns:
-        `[S, T, *batch]`.
+        `[*, T, B]`.
     """
-    ahead, returns = following[:, -1], []
-    for step in reversed(range(rewards.shape[1])):
-        mixed = torch.lerp(ahead, following[:, step], shares[:, step])
-        ahead = rewards[:, step] + discount * continues[:, step] * mixed
-        returns.append(ahead)
-    return torch.stack(returns[::-1], 1)
+    ahead, returns = following[..., -1, :], np.empty_like(rewards)
+    for step in reversed(range(rewards.shape[-2])):
+        mixed = ahead + shares[..., step, :] * (following[..., step, :] - ahead)
+        ahead = rewards[..., step, :] + discount * continues[..., step, :] * mixed
+        returns[..., step, :] = ahead
+    return returns

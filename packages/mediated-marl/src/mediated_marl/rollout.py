@@ -23,6 +23,8 @@ from mediated_marl.networks import MASKED
 
 __all__ = [
     "Arena",
+    "Chooser",
+    "Drawn",
     "Forced",
     "Moment",
     "Outcome",
@@ -30,9 +32,9 @@ __all__ = [
     "Rollout",
     "Rules",
     "TensorArena",
-    "choose",
+    "legal_choices",
     "masked",
-    "mediate",
+    "no_locks",
     "play_on",
     "race",
     "roll_out",
@@ -169,6 +171,18 @@ class Policies(Protocol):
         ...
 
 
+class Chooser(Protocol):
+    """Who draws the choices, under the locks and what is legal."""
+
+    def choose(self, moment: Moment, locks: Tensor) -> tuple[Tensor, Tensor]:
+        """Who wants to commit, `[S, B, N]` bool, and what each would do outside, `[S, B, N]`."""
+        ...
+
+    def mediate(self, moment: Moment, locks: Tensor, committed: Tensor) -> Tensor:
+        """The mediator's actions `[S, B, N]`."""
+        ...
+
+
 class Rules(NamedTuple):
     """How agents may commit.
 
@@ -183,6 +197,11 @@ class Rules(NamedTuple):
     lock_out: LockOut = "window"
     mediated: bool = True
     exploration: float = 0.0
+
+    @property
+    def binding(self) -> bool:
+        """Whether a choice ever binds beyond its own step; if not, no lock is ever set."""
+        return self.window > 1 or self.lock_out == "episode"
 
 
 class Rollout(NamedTuple):
@@ -236,14 +255,18 @@ def race(probabilities: Tensor, generator: torch.Generator) -> Tensor:
     return (probabilities / clocks).argmax(-1)
 
 
-def masked(logits: Tensor, legal: Tensor, locks: Tensor, *, mediated: bool) -> Tensor:
-    """The agents' logits `[*, N, A + 1]` with what is illegal, by the game or by a lock, at `MASKED`."""
+def legal_choices(legal: Tensor, locks: Tensor, *, mediated: bool) -> Tensor:
+    """Which choices are legal by the game and by locks, `[*, N, A + 1]` bool; commit is the last."""
     own = legal & may_act(locks).unsqueeze(-1)
     commit = (may_commit(locks) & mediated).unsqueeze(-1)
-    return logits.masked_fill(~torch.cat([own, commit], -1), MASKED)
+    return torch.cat([own, commit], -1)
 
 
-@torch.no_grad()
+def masked(logits: Tensor, legal: Tensor, locks: Tensor, *, mediated: bool) -> Tensor:
+    """The agents' logits `[*, N, A + 1]` with what is illegal, by the game or by a lock, at `MASKED`."""
+    return logits.masked_fill(~legal_choices(legal, locks, mediated=mediated), MASKED)
+
+
 def roll_out(
     arena: Arena,
     policies: Policies,
@@ -261,13 +284,18 @@ def roll_out(
         luck: of the games, the agents and the mediator.
     """
     moment = arena.begin(luck, batch_shape)
-    return play_on(arena, policies, rules, moment, torch.zeros(moment.alive.shape, dtype=torch.int64), luck)
+    return play_on(arena, Drawn(policies, rules, luck), rules, moment, no_locks(moment), luck)
+
+
+def no_locks(moment: Moment) -> Tensor:
+    """The locks at the start of an episode."""
+    return torch.zeros(moment.alive.shape, dtype=torch.int64)
 
 
 @torch.no_grad()
 def play_on(
     arena: Arena,
-    policies: Policies,
+    chooser: Chooser,
     rules: Rules,
     moment: Moment,
     locks: Tensor,
@@ -278,19 +306,20 @@ def play_on(
     """Play on from `moment`, for `steps` steps or one horizon, the first choices as `forced` says."""
     before, after = [], []
     for step in range(arena.horizon if steps is None else steps):
-        wanted, own = choose(policies, rules, moment, locks, luck)
+        wanted, own = chooser.choose(moment, locks)
         if step == 0 and forced is not None:
             left = (forced.committed < 0) | (locks != 0)
             wanted = torch.where(left, wanted, forced.committed == 1) & moment.alive
             own = torch.where(forced.own >= 0, forced.own, own)
         committed = explore(wanted, moment.alive & (locks == 0), rules, luck)
-        mediated = mediate(policies, moment, locks, committed, luck) if rules.mediated else own
+        mediated = chooser.mediate(moment, locks, committed) if rules.mediated else own
         outcome = arena.advance(torch.where(committed, mediated, own))
         before.append((*moment, locks, own, wanted))
         after.append((committed, mediated, outcome.rewards, outcome.terminated))
-        locks = next_locks(locks, committed, rules.window, rules.lock_out)
+        if rules.binding:
+            locks = next_locks(locks, committed, rules.window, rules.lock_out)
         moment = outcome.moment
-    wanted, own = choose(policies, rules, moment, locks, luck)
+    wanted, own = chooser.choose(moment, locks)
     before.append((*moment, locks, own, wanted))
     stacked = [torch.stack(column, 1) for rows in (before, after) for column in zip(*rows, strict=True)]
     return Rollout(*stacked)
@@ -308,21 +337,32 @@ class Forced(NamedTuple):
     own: Tensor
 
 
-def choose(
-    policies: Policies, rules: Rules, moment: Moment, locks: Tensor, luck: torch.Generator
-) -> tuple[Tensor, Tensor]:
-    """Who wants to commit, `[S, B, N]` bool, and what each would do outside, `[S, B, N]`."""
-    logits = masked(policies.choices(moment.observations, locks), moment.legal, locks, mediated=rules.mediated)
-    commit = logits.softmax(-1)[..., -1]
-    own = race(logits[..., :-1].softmax(-1), luck)
-    wanted = torch.rand(commit.shape, generator=luck, dtype=commit.dtype) < commit
-    return wanted & moment.alive, own
+class Drawn(NamedTuple):
+    """The chooser that draws from policies.
 
+    Attributes:
+        policies: who chooses.
+        rules: how agents may commit.
+        luck: of the agents and the mediator.
+    """
 
-def mediate(policies: Policies, moment: Moment, locks: Tensor, committed: Tensor, luck: torch.Generator) -> Tensor:
-    """The mediator's actions `[S, B, N]`."""
-    logits = policies.mediation(moment.features, locks, committed).masked_fill(~moment.legal, MASKED)
-    return race(logits.softmax(-1), luck)
+    policies: Policies
+    rules: Rules
+    luck: torch.Generator
+
+    def choose(self, moment: Moment, locks: Tensor) -> tuple[Tensor, Tensor]:
+        """See `Chooser`."""
+        choices = self.policies.choices(moment.observations, locks)
+        logits = masked(choices, moment.legal, locks, mediated=self.rules.mediated)
+        commit = logits.softmax(-1)[..., -1]
+        own = race(logits[..., :-1].softmax(-1), self.luck)
+        wanted = torch.rand(commit.shape, generator=self.luck, dtype=commit.dtype) < commit
+        return wanted & moment.alive, own
+
+    def mediate(self, moment: Moment, locks: Tensor, committed: Tensor) -> Tensor:
+        """See `Chooser`."""
+        logits = self.policies.mediation(moment.features, locks, committed).masked_fill(~moment.legal, MASKED)
+        return race(logits.softmax(-1), self.luck)
 
 
 def explore(wanted: Tensor, free: Tensor, rules: Rules, luck: torch.Generator) -> Tensor:

@@ -38,10 +38,13 @@ from mediated_marl.by_hand import (
     Array,
     FlatAdam,
     NetworkArrays,
+    Part,
     flatten_parameters,
     log_policy_gradient,
     log_softmax,
+    spread_rates,
     total,
+    with_ones,
 )
 from mediated_marl.config import OutsiderRule, TrainConfig
 from mediated_marl.constraints import ConstraintMultipliers
@@ -179,23 +182,27 @@ class SampledTrainer:
     def _build_optimiser(self) -> None:
         """One optimiser for all; without mediator its parameters and critics do not learn."""
         config, players, critics = self.config, self.players, self.critics
-        groups = [([players.logits], config.agent_rate), ([critics.agents], config.agent_critic_rate)]
-        if players.mediated:
-            groups.append((list(players.mediator.parameters()), config.mediator_rate))
-            groups.append((list(critics.coalitions.parameters()), config.mediator_critic_rate))
-        vector = flatten_parameters(part for parts, _ in groups for part in parts)
-        rates = [np.full(sum(part.numel() for part in parts), rate, vector.dtype) for parts, rate in groups]
-        self._rates, self._of_agents = np.concatenate(rates), len(rates[0]) + len(rates[1])
-        self.optimiser = FlatAdam(vector, (0.9, config.gradient_memory), config.weight_decay)
+        parts: list[tuple[Part, float]] = [
+            (players.logits, config.agent_rate),
+            (critics.agents, config.agent_critic_rate),
+            (players.mediator, config.mediator_rate),
+            (critics.coalitions, config.mediator_critic_rate),
+        ]
+        vector = flatten_parameters([part for part, _ in parts])
+        rates = spread_rates(parts, vector.dtype)
+        self._of_agents = len(rates[0]) + len(rates[1])
+        learnt = len(vector) if players.mediated else self._of_agents
+        self._rates = np.concatenate(rates)[:learnt]
+        self.optimiser = FlatAdam(vector[:learnt], (0.9, config.gradient_memory), config.weight_decay)
         self._logits, self._values = players.logits.detach().numpy(), critics.agents.detach().numpy()
         self._mediator, self._critics = NetworkArrays(players.mediator), NetworkArrays(critics.coalitions)
 
     def _build_tables(self) -> None:
         """What is constant: inputs, who is inside, and the published critic's targets, what all members earn."""
         game, config = self.game, self.config
-        self._rows = self.players.get_buffer("inputs").numpy()
+        self._rows = with_ones(self.players.get_buffer("inputs").numpy())
         self._shape = (config.seeds, len(game.coalitions), -1, game.n_actions)
-        self._critic_rows = critic_inputs(game, config.coalition_features).numpy()
+        self._critic_rows = with_ones(critic_inputs(game, config.coalition_features).numpy())
         self._inside, outside = game.members.numpy(), game.outsiders.numpy()
         self._outside, self._outside_weights = outsider_shares(game, config.outsiders)
         self._exists = (self._inside + outside).clip(max=1)
@@ -210,7 +217,7 @@ class SampledTrainer:
         bonus = geometric(progress, config.entropy_start, config.entropy_end)
         share = geometric(progress, 1.0, config.final_rates)
         log_policies, layers = self._log_policies(), self._mediator.layers(self._rows)
-        log_mediator = log_softmax(layers[-1].reshape(self._shape))
+        log_mediator = log_softmax(layers[-1].swapaxes(2, 3).reshape(self._shape))
         mediator = np.exp(log_mediator)
         choices, games = self.batches.play(np.exp(log_policies), mediator)
         gradients = self._agents_gradients(log_policies, choices, bonus)
@@ -219,7 +226,7 @@ class SampledTrainer:
             own_games = config.coalition_weights == "uniform"
             lessons = self.batches.teach(np.exp(log_softmax(self._logits[..., :-1])), mediator) if own_games else games
             critic_layers = self._critics.layers(self._critic_rows)
-            predicted = critic_layers[-1].reshape(config.seeds, -1, len(self._critic_rows)).swapaxes(1, 2)
+            predicted = critic_layers[-1].reshape(config.seeds, -1, self._critic_rows.shape[1]).swapaxes(1, 2)
             imposed, coefficients = self._weigh(predicted)
             slope = self._mediator_slope(log_mediator, lessons, coefficients, bonus)
             gradients += self._mediator.gradients(layers, slope)
@@ -271,14 +278,14 @@ class SampledTrainer:
         samples = np.maximum(visits.sum((1, 2, 3), keepdims=True), 1)
         slope = log_policy_gradient(log_mediator, sums, bonus * visits)
         slope /= -samples
-        return slope.reshape(len(slope), -1, slope.shape[-1])
+        return slope.reshape(len(slope), 1, -1, slope.shape[-1]).swapaxes(2, 3)
 
     def _critics_slope(self, predicted: Array, lessons: Lessons) -> Array:
         """Slope of the squared errors against the mean reward of each coalition and slot, by how often it was seen."""
         seen = lessons.seen[..., np.newaxis] * self._exists
         error: Array = predicted * seen - lessons.rewards * self._scale
         error *= 2 / np.maximum(seen.sum(1, keepdims=True), 1)
-        return error.swapaxes(1, 2).reshape(-1, error.shape[1], 1)
+        return error.swapaxes(1, 2).reshape(-1, 1, 1, error.shape[1])
 
     def _primal_step(self, gradients: list[Array], share: float) -> None:
         """Calm the mediator and its critics to a share of their rates; the agents must still be able to answer."""

@@ -38,7 +38,8 @@ def train() -> None:
     from regretformer.report import result_table
     from regretformer.runs import complete
 
-    if result := complete(config, resume=resume):
+    result = complete(config, resume=resume)
+    if result is not None:
         Console().print(result_table(result), f"{config.directory}: result.json, plots/", sep="\n", highlight=False)
 
 

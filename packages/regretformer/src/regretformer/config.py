@@ -27,22 +27,28 @@ class Recipe(NamedTuple):
     candidates: int
     learning_rate: float
     ascent_steps: int
+    pool_batches: int
+    budget_start: float
+    dual_rate: float
+    imitation: float
 
 
 _RECIPES = {
-    2: Recipe(9_000, 512, 1024, 2e-3, 0),
-    4: Recipe(24_000, 512, 1024, 2e-3, 0),
-    6: Recipe(20_000, 512, 512, 2e-3, 0),
-    10: Recipe(8_000, 256, 64, 1e-3, 4),
-    math.inf: Recipe(30_000, 256, 64, 1e-3, 4),
+    2: Recipe(9_000, 512, 1024, 2e-3, 0, 16, 1e-2, 0.3, 0.0),
+    4: Recipe(24_000, 512, 1024, 2e-3, 0, 16, 1e-2, 0.3, 0.0),
+    6: Recipe(20_000, 512, 2048, 2e-3, 1, 16, 1e-2, 0.3, 0.0),
+    10: Recipe(8_000, 256, 64, 1e-3, 4, 16, 1e-2, 0.3, 0.0),
+    math.inf: Recipe(16_000, 256, 64, 1e-3, 4, 6, 0.1, 0.1, 0.15),
 }  # by the largest number of bidders times items
 
 _POSITIVE = (
-    "regret_budget", "budget_start", "budget_margin", "multiplier_start", "penalty", "ascent_rate", "dual_rate",
-    "clip_norm",
+    "regret_budget", "budget_margin", "multiplier_start", "penalty", "ascent_rate", "clip_norm",
 )  # fmt: skip
-_COUNTS = ("values_per_group", "pool_batches", "pool_visits", "dataset_batches", "evaluation_valuations")
-_AT_LEAST_0 = ("iterations", "batch", "candidates", "learning_rate", "learning_rate_end", "penalty_step")
+_COUNTS = ("values_per_group", "pool_visits", "dataset_batches", "evaluation_valuations")
+_AT_LEAST_0 = (
+    "iterations", "batch", "candidates", "pool_batches", "learning_rate", "learning_rate_end", "penalty_step",
+    "budget_start", "dual_rate",
+)  # fmt: skip
 
 
 @dataclasses.dataclass(frozen=True)
@@ -75,15 +81,15 @@ class TrainConfig(RunConfig):
     """What a budget is imposed on: the logarithm of revenue, or revenue itself as in the paper."""
     regret_budget: float = 1e-3
     """R_max: the largest allowed sum of regret over bidders, as a share of revenue."""
-    budget_start: float = 1e-2
-    """Where the budget starts; it falls geometrically to the regret budget."""
+    budget_start: float = 0
+    """Where the budget starts; it falls geometrically to the regret budget. 0: as the setting's size needs."""
     budget_until: float = 0.6
     """Share of training after which the budget is the final one."""
     budget_margin: float = 0.77
     """Share of the budget that training aims at: its search sees a little less than all regret, and the rest keeps
     the budget when regret is measured on a thousand valuations only."""
-    dual_rate: float = 0.3
-    """Step size of the multiplier on the log of regret over budget."""
+    dual_rate: float = 0
+    """Step size of the multiplier on the log of regret over budget; 0: as the setting's size needs."""
     dual_floor: float = 0.01
     """Smallest ratio of regret to budget that the multiplier is shown; at 0, as published, one batch without regret
     sets it to 0."""
@@ -106,8 +112,8 @@ class TrainConfig(RunConfig):
     dependent bidders none."""
     candidates: int = 0
     """Random misreports per iteration, shared out among the groups of a batch; 0: as the setting's size needs."""
-    pool_batches: int = 16
-    """Batches in the pool, for each bidder."""
+    pool_batches: int = 0
+    """Batches in the pool, for each bidder; 0: as the setting's size needs."""
     pool_visits: int = 40
     """After how many visits a group of the pool is replaced by a new one."""
     dataset_batches: int = 1250
@@ -117,6 +123,9 @@ class TrainConfig(RunConfig):
     needs."""
     ascent_rate: float = 0.015
     """Learning rate of those steps, as a share of the support's width; it decays to zero, but not as published."""
+    imitation: float = -1
+    """Share of training in which the network first learns to answer as a known truthful auction does, Myerson's for
+    each item; -1: as the setting's size needs."""
     learning_rate: float = 0
     """Adam's learning rate at the start; 0: as the setting's size needs."""
     learning_rate_end: float = 0.0
@@ -139,11 +148,13 @@ class TrainConfig(RunConfig):
                 raise InputError(f"{name} must be at least 0, got {getattr(self, name)}")
         if self.ascent_steps < -1:
             raise InputError(f"ascent_steps must be at least 0, or -1 for the default, got {self.ascent_steps}")
+        if not (0 <= self.imitation < 1 or self.imitation == -1):
+            raise InputError(f"imitation must lie in [0, 1), or be -1 for the default, got {self.imitation}")
         if not 0 <= self.dual_floor < 1:
             raise InputError(f"dual_floor must lie in [0, 1), got {self.dual_floor}")
         if not 0 < self.budget_until <= 1:
             raise InputError(f"budget_until must lie in (0, 1], got {self.budget_until}")
-        if self.budget_start < self.regret_budget:
+        if 0 < self.budget_start < self.regret_budget:
             raise InputError(f"budget_start {self.budget_start} is below regret_budget {self.regret_budget}; raise it")
         if self.search != "published" and self.auction.bidders > 1 and self.batch % self.values_per_group:
             raise InputError(f"batch {self.batch} must be a multiple of values_per_group {self.values_per_group}")
@@ -180,8 +191,10 @@ class TrainConfig(RunConfig):
         """This config with everything filled in that is left to the setting's size; a mixture's is its largest's."""
         cells = self.auction.bidders * self.auction.items
         recipe = next(recipe for most, recipe in _RECIPES.items() if cells <= most)
-        unset = {"ascent_steps": -1}
+        unset = {"ascent_steps": -1, "imitation": -1}
         chosen = {name: value for name, value in recipe._asdict().items() if getattr(self, name) == unset.get(name, 0)}
+        if "budget_start" in chosen:
+            chosen["budget_start"] = max(chosen["budget_start"], self.regret_budget)
         return dataclasses.replace(self, **chosen)
 
     @property
@@ -207,8 +220,8 @@ PRESETS = {
     "gpu": TrainConfig(preset="gpu", device="cuda", batch=4096, candidates=8192),
     "paper": TrainConfig(
         preset="paper", search="published", loss="published", multiplier_start=1.0, dual_rate=0.5, iterations=200_000,
-        batch=512, ascent_steps=50, ascent_rate=0.1, learning_rate=1e-3, learning_rate_end=1e-3, budget_until=2 / 3,
-        budget_margin=1.0, dual_floor=0.0,
+        batch=512, ascent_steps=50, ascent_rate=0.1, learning_rate=1e-3, learning_rate_end=1e-3, budget_start=1e-2,
+        budget_until=2 / 3, budget_margin=1.0, dual_floor=0.0, imitation=0.0,
     ),
     "smoke": TrainConfig(
         preset="smoke", iterations=30, batch=64, values_per_group=16, candidates=64, dataset_batches=4,

@@ -1,12 +1,7 @@
 """Distillation: can another network be what a mechanism is, or could it only not learn it (paper's code, distillation)?
 
-A student network imitates a teacher, any mechanism, by the divergence of their outcomes at a profile of bids b,
-
-    D(b) = sum_i KL(Bernoulli(f_i^T) || Bernoulli(f_i^S)) + sum_j KL(g_j^T || g_j^S),
-
-where f are payment fractions, p_i = f_i sum_j g_ij b_ij, and g_j is the distribution of item j over the bidders and
-"unsold"; inside the logarithms 1e-5 is added. A fraction of nothing means nothing: where the teacher gives a bidder
-lotteries worth less than 1e-5, its fraction is left out. D is averaged over truthful profiles and over as many in which
+A student network imitates a teacher, any mechanism, by the divergence of their outcomes
+(`regretformer.divergence`). It is averaged over truthful profiles and over as many in which
 one bidder, in turn, reports what gains it most at the student; else the student would agree with its teacher where
 bidders are truthful, and nowhere else.
 
@@ -26,9 +21,10 @@ from gt_core.seeding import Streams, derive_seed
 from torch import Tensor
 
 from regretformer.attacks import random_reports
-from regretformer.auction import Mechanism, Outcome, replace_report
+from regretformer.auction import Mechanism, replace_report
 from regretformer.cross_misreports import cross_misreports
 from regretformer.distillation_config import MARKET, DistillConfig
+from regretformer.divergence import divergence
 from regretformer.mechanisms import NamedMechanism, open_mechanisms
 from regretformer.misreports import ascend, frozen
 from regretformer.networks.network import AuctionNetwork
@@ -41,12 +37,10 @@ __all__ = [
     "Distiller",
     "complete_distillation",
     "distil",
-    "divergence",
     "evaluate_distillation",
     "resolve_teacher",
 ]
 
-_EPS = 1e-5
 _SHOWN = {"divergence": "train/divergence", "on misreports": "train/divergence_misreports"}
 
 
@@ -157,32 +151,6 @@ class Distiller:
         self.student.load_state_dict(state["student"])
         self.optimiser.load_state_dict(state["optimiser"])
         self.streams.load_state_dict(state["streams"])
-
-
-def divergence(teacher: Outcome, student: tuple[Tensor, Tensor], bids: Tensor) -> Tensor:
-    """How far a student is from its teacher at each profile, in nats, [B].
-
-    Args:
-        teacher: allocation [B, n, m] and payments [B, n].
-        student: allocation [B, n, m] and payment fractions [B, n].
-        bids: [B, n, m].
-    """
-    allocation, fractions = student
-    worth = (teacher.allocation * bids).sum(-1)
-    taught = (teacher.payments / worth.clamp_min(_EPS)).clamp(0, 1)
-    of_fractions = _kl(_complete(taught.unsqueeze(1)), _complete(fractions.unsqueeze(1)))
-    of_items = _kl(_complete(teacher.allocation), _complete(allocation))
-    return (of_fractions * (worth > _EPS)).sum(-1) + of_items.sum(-1)
-
-
-def _complete(shares: Tensor) -> Tensor:
-    """Shares [B, k, c], and as one more what they leave of 1, [B, k + 1, c]."""
-    return torch.cat([shares, (1 - shares.sum(1, keepdim=True)).clamp_min(0)], dim=1)
-
-
-def _kl(of: Tensor, against: Tensor) -> Tensor:
-    """Kullback-Leibler divergence of distributions along the second axis, [B, k, c] to [B, c]."""
-    return (of * ((of + _EPS).log() - (against + _EPS).log())).sum(1)
 
 
 def evaluate_distillation(directory: Path, config: DistillConfig) -> dict[str, Any]:

@@ -35,7 +35,7 @@ class CrossConfig(RunConfig):
         return f"{self.preset}-{self.setting}-seed{self.seed}"
 
 
-def complete(config: TrainConfig | DistillConfig | CrossConfig) -> dict[str, Any]:
+def complete(config: TrainConfig | DistillConfig | CrossConfig) -> dict[str, Any] | None:
     """Run a config of any of the three kinds, or go on with it, and return the result."""
     if isinstance(config, CrossConfig):
         return measure_cross(config)

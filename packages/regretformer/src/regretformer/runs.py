@@ -16,15 +16,14 @@ __all__ = ["complete"]
 _SHOWN = {"revenue": "train/revenue", "regret/revenue": "train/regret_over_revenue", "multiplier": "dual/multiplier"}
 
 
-def complete(config: TrainConfig, *, resume: bool = True) -> dict[str, Any]:
-    """Train, draw and evaluate in the config's directory.
+def complete(config: TrainConfig, *, resume: bool = True) -> dict[str, Any] | None:
+    """Train, draw and evaluate in the config's directory; return the result.
+
+    Under torchrun all its processes train together, and the first one alone draws, evaluates and returns the result.
 
     Args:
         config: what to run.
         resume: continue the run in the directory, or start it if there is none; a finished one is not run again.
-
-    Returns:
-        The result; nothing in a process that torchrun started and that does not lead, if the run was not finished.
 
     Raises:
         InputError: if the config names what is not there, or the directory holds another run.
@@ -40,6 +39,6 @@ def complete(config: TrainConfig, *, resume: bool = True) -> dict[str, Any]:
         train(run, trainer)
     team.leave()
     if result is not None or not team.leads:
-        return result or {}
+        return result
     draw_run(run.directory)
     return run.finish(evaluate_run(run.directory, default_evaluation(config), device=config.device))

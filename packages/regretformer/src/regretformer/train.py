@@ -3,7 +3,8 @@
 Maximise expected revenue P while R, the sum of the bidders' expected regret, is held down (see
 `regretformer.constraint`). Each iteration draws a batch with the best misreports that a search finds on it (see
 `regretformer.deviations`), measures P and R with gradients, moves the multipliers, and takes one step of Adam. From a
-mixture of settings each iteration draws one.
+mixture of settings each iteration draws one. Where auctions are large, the first iterations imitate a known auction
+instead (see `regretformer.imitation`); schedules begin after them, with a fresh optimiser.
 """
 
 from typing import Any
@@ -17,6 +18,7 @@ from gt_core.seeding import Streams, derive_seed
 from regretformer.config import TrainConfig
 from regretformer.constraint import AugmentedRegret, Constraint, RegretBudget, sum_of_regrets
 from regretformer.deviations import Search, gains
+from regretformer.imitation import imitate, teacher_for
 from regretformer.menu_search import MenuSearch
 from regretformer.networks.build import ToldApart, build
 from regretformer.networks.network import AuctionNetwork, Support
@@ -99,18 +101,24 @@ class Trainer:
         seed = derive_seed(config.seed, "initialisation")
         self.network = build_network(config, self.valuations[-1], seed).to(config.device)
         self.evaluated = self.network if team.size == 1 else SharedNetwork(self.network, team)
-        self.optimiser = torch.optim.Adam(self.network.parameters(), lr=config.learning_rate)
+        self.imitated = round(config.imitation * config.iterations)
+        """How many iterations come before training proper."""
+        self.teachers = [teacher_for(valuations) for valuations in self.valuations] if self.imitated else []
+        self.optimiser = self._fresh_optimiser()
         self.constraint: Constraint = (
             AugmentedRegret(config) if config.constraint == "augmented" else RegretBudget(config)
         )
 
     def iterate(self) -> dict[str, float]:
         """One iteration: batch with misreports, dual step, primal step. Returns the figures to log."""
-        config, progress = self.config, self.step / self.config.iterations
+        config, setting = self.config, self._draw_setting()
+        if self.step < self.imitated:
+            self._imitate(setting)
+            return {}
+        progress = (self.step - self.imitated) / (config.iterations - self.imitated)
         for group in self.optimiser.param_groups:
             group["lr"] = cosine(progress, config.learning_rate, config.learning_rate_end)
 
-        setting = self._draw_setting()
         found = self.searches[setting].find(self.evaluated)
         revenue = found.truthful.payments.sum(-1).mean()
         regrets = {bidder: gain.mean() for bidder, gain in gains(self.evaluated, found).items()}
@@ -132,6 +140,18 @@ class Trainer:
             "train/regret_over_revenue": ratio,
             **self.constraint.figures(setting),
         }
+
+    def _imitate(self, setting: int) -> None:
+        """One iteration before training proper; all processes of a team take the same step."""
+        if (teacher := self.teachers[setting]) is not None:
+            bids = self.valuations[setting].profiles(self.config.batch, self.streams.torch("imitation"))
+            imitate(self.network, teacher, bids, self.optimiser, self.step / self.imitated)
+        self.step += 1
+        if self.step == self.imitated:
+            self.optimiser = self._fresh_optimiser()
+
+    def _fresh_optimiser(self) -> torch.optim.Optimizer:
+        return torch.optim.Adam(self.network.parameters(), lr=self.config.learning_rate)
 
     def _draw_setting(self) -> int:
         """Each setting of a mixture with the same probability."""

@@ -33,6 +33,7 @@ from rmdp.config import PRESETS, TrainConfig, default_preset
 from rmdp.envs.batch import Transition
 from rmdp.fingerprint import fingerprint, require_same_users
 from rmdp.population import FunctionPopulation, Population
+from rmdp.rollout import Actors
 from rmdp.setup import build_population
 from rmdp.train import evaluate_model, load_model, model_of, snapshot
 
@@ -130,9 +131,13 @@ class RMDP:
             raise InputError(f"users are numbered 0 to {n - 1}, got {user!r}")
         rows = np.atleast_2d(raw)
         serving = np.broadcast_to(self.assignment[users], len(rows))
-        view = members.moments.normalise(rows).expand(members.config.k, -1, -1)
-        policies = members.policies
-        action = policies.mode(view) if deterministic else policies.act(view, self._draws)[0]
+        policies, k = members.policies, members.config.k
+        view = members.moments.normalise(rows).expand(k, -1, -1)
+        if deterministic:
+            action = policies.mode(view)
+        else:
+            actors = Actors(policies, k, len(rows))
+            action, _ = actors.act(view, actors.noise(1, self._draws)[0])
         chosen = policies.to_environment(action).cpu().numpy()[serving, np.arange(len(rows))]
         return (chosen if raw.ndim == 2 else chosen[0]), None
 

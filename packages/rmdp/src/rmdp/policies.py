@@ -16,6 +16,7 @@ data makes the statistics k times as sure.
 """
 
 import math
+from collections.abc import Callable
 from itertools import pairwise
 from typing import Literal
 
@@ -23,6 +24,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from rmdp.arrays import namespace, to_array
 from rmdp.envs.batch import Actions, DiscreteActions, Floats
 
 __all__ = ["OBSERVATION_LIMIT", "Critics", "ObservationMoments", "Policies", "StackedLinear", "Trunk"]
@@ -101,64 +103,12 @@ class Policies(nn.Module):
             self.register_buffer("high", torch.as_tensor(np.asarray(actions.high, dtype=np.float32)))
             self.bounded = bool((self.low.isfinite() & self.high.isfinite()).all())
 
-    def act(self, observation: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        """Draw actions.
-
-        Args:
-            observation: Normalised observations, (k, batch, D).
-            generator: Source of the draws.
-
-        Returns:
-            Actions in the policy's units, (k, batch, A) or (k, batch), and their log-probabilities, (k, batch).
-        """
-        parameters = self.squash(self.net(observation))
-        if self.discrete:
-            flat = parameters.softmax(-1).flatten(0, 1)
-            action = torch.multinomial(flat, 1, generator=generator).view(parameters.shape[:-1])
-        else:
-            noise = torch.randn(parameters.shape, generator=generator, device=parameters.device)
-            action = parameters + self.log_sigma.exp() * noise
-        return action, self._log_probability(parameters, action)
-
     def mode(self, observation: Tensor) -> Tensor:
         """The most probable actions for observations (k, batch, D)."""
-        parameters = self.squash(self.net(observation))
-        return parameters.argmax(-1) if self.discrete else parameters
-
-    def squash(self, output: Tensor) -> Tensor:
-        """The network's output (k, batch, A) as parameters of the distributions: means within the bounds, or logits."""
-        return output if self.discrete or not self.bounded else torch.tanh(output)
-
-    def judge(self, parameters: Tensor, action: Tensor) -> tuple[Tensor, Tensor]:
-        """Log-probabilities of actions, (k, batch), and the mean entropy of the distributions, (k,)."""
-        return self._log_probability(parameters, action), self._entropy(parameters)
-
-    @torch.no_grad()
-    def backward(self, parameters: Tensor, action: Tensor, by_log_probability: Tensor, by_entropy: Tensor) -> Tensor:
-        """The chain rule through `judge` and `squash`; overwrites the gradient of sigma.
-
-        Args:
-            parameters: What `judge` was given, (k, batch, A).
-            action: Likewise.
-            by_log_probability: Derivative of a loss by each log-probability, (k, batch).
-            by_entropy: Derivative by the mean entropies, (k,).
-
-        Returns:
-            Derivative by the network's output, (k, batch, A).
-        """
-        slope = by_log_probability.unsqueeze(-1)
+        output: Tensor = self.net(observation)
         if self.discrete:
-            logs = parameters.log_softmax(-1)
-            chances = logs.exp()
-            entropy = -(chances * logs).sum(-1, keepdim=True)
-            gradient = -chances * (slope + (logs + entropy) * by_entropy[:, None, None] / slope.shape[1])
-            return gradient.scatter_add_(-1, action.unsqueeze(-1), slope)
-        precision = (-self.log_sigma).exp()
-        standard = (action - parameters) * precision
-        by_sigma = (slope * (standard.square() - 1)).sum(1, keepdim=True)
-        torch.add(by_sigma, by_entropy[:, None, None], out=self.log_sigma.grad)
-        gradient = slope * standard * precision
-        return gradient * (1 - parameters.square()) if self.bounded else gradient
+            return output.argmax(-1)
+        return torch.tanh(output) if self.bounded else output
 
     def to_environment(self, action: Tensor) -> Tensor:
         """Actions in the environment's units."""
@@ -167,18 +117,6 @@ class Policies(nn.Module):
         if not self.bounded:
             return torch.minimum(torch.maximum(action, self.low), self.high)
         return self.low + (action.clamp(-1.0, 1.0) + 1.0) / 2.0 * (self.high - self.low)
-
-    def _log_probability(self, parameters: Tensor, action: Tensor) -> Tensor:
-        if self.discrete:
-            return parameters.log_softmax(-1).gather(-1, action.unsqueeze(-1)).squeeze(-1)
-        standard = (action - parameters) * (-self.log_sigma).exp()
-        return -(0.5 * standard.square() + self.log_sigma + 0.5 * math.log(2 * math.pi)).sum(-1)
-
-    def _entropy(self, parameters: Tensor) -> Tensor:
-        if self.discrete:
-            log_probabilities = parameters.log_softmax(-1)
-            return -(log_probabilities.exp() * log_probabilities).sum(-1).mean(1)
-        return (self.log_sigma + 0.5 * math.log(2 * math.pi * math.e)).sum((1, 2))
 
 
 class Critics(nn.Module):
@@ -236,7 +174,19 @@ class ObservationMoments(nn.Module):
 
     def normalise(self, observations: Floats) -> Tensor:
         """Raw observations (..., D) to mean 0 and variance 1, within 5 standard deviations; as they are at first."""
-        raw = torch.as_tensor(observations, dtype=torch.float32).to(self.mean.device)
-        if self.count == 0:
-            return raw
-        return ((raw - self.mean.float()) / self.deviation.float()).clamp(-OBSERVATION_LIMIT, OBSERVATION_LIMIT)
+        return self.normaliser()(observations)
+
+    def normaliser(self) -> Callable[[Floats], Tensor]:
+        """`normalise` by the present statistics, for many uses."""
+        mean, deviation = (to_array(part.float()) for part in (self.mean, self.deviation))
+        xp, device, known = namespace(mean), self.mean.device, bool(self.count > 0)
+
+        def normalise(observations: Floats) -> Tensor:
+            raw = torch.as_tensor(observations, dtype=torch.float32).to(device)
+            if not known:
+                return raw
+            view = to_array(raw) - mean
+            view /= deviation
+            return torch.as_tensor(xp.clip(view, -OBSERVATION_LIMIT, OBSERVATION_LIMIT, out=view))
+
+        return normalise

@@ -14,11 +14,10 @@ from gt_core.seeding import Streams
 from numpy.typing import NDArray
 
 from rmdp.assignment import Assignment, QTable, update
-from rmdp.backpropagation import forward, join
 from rmdp.config import TrainConfig
 from rmdp.envs.batch import Floats
 from rmdp.population import Population
-from rmdp.ppo import Experience, PPOConfig, generalised_advantages, improve
+from rmdp.ppo import Experience, Learner, PPOConfig, generalised_advantages
 from rmdp.rollout import Segment, by_representative, collect, stagger
 from rmdp.setup import build_env, build_networks
 
@@ -26,7 +25,7 @@ __all__ = ["Representatives", "arrays_to_tensors", "one_hot", "remember", "toler
 
 
 class Representatives:
-    """What acts and learns: policies, critics, observation moments, optimiser and environments.
+    """What acts and learns: policies, critics, observation moments, their learner and environments.
 
     Args:
         config: The run's config.
@@ -40,8 +39,7 @@ class Representatives:
         self.observation: Floats = self.env.reset()
         stagger(self.env, config.k)
         self.policies, self.critics, self.moments = build_networks(config, self.env, n, streams)
-        parameters = join(self.policies, self.critics)
-        self.optimiser = torch.optim.Adam([parameters], lr=config.learning_rate, eps=1e-5, fused=True)
+        self.learner = Learner(self.policies, self.critics, config.k, config.threads)
 
     def collect(self) -> Segment:
         """Act for one iteration."""
@@ -63,8 +61,6 @@ class Representatives:
             Figures to log.
         """
         config = self.config
-        for group in self.optimiser.param_groups:
-            group["lr"] = geometric(progress, config.learning_rate, config.final_learning_rate)
         settings = PPOConfig(
             epochs=config.epochs,
             minibatches=config.minibatches,
@@ -72,11 +68,10 @@ class Representatives:
             entropy=geometric(progress, config.entropy, config.final_entropy),
             kl_limit=config.kl_limit,
             gradient_norm=config.gradient_norm,
+            learning_rate=geometric(progress, config.learning_rate, config.final_learning_rate),
         )
         experience = self._experience(segment, rewards, weights)
-        done = improve(
-            self.policies, self.critics, self.optimiser, experience, settings, self.streams.torch("minibatches")
-        )
+        done = self.learner.improve(experience, settings, self.streams.torch("minibatches"))
         if config.normalise:
             self.moments.observe(segment.transition.observation)
         require_finite(policy_loss=done.policy_loss, value_loss=done.value_loss)
@@ -90,7 +85,7 @@ class Representatives:
         device = segment.normalised.device
 
         def values(observations: torch.Tensor) -> torch.Tensor:
-            flat = forward(self.critics.net, by_representative(observations, k))[-1]
+            flat = self.learner.values(by_representative(observations, k))
             return flat.view(k, len(observations), -1, self.n).transpose(0, 1).flatten(1, 2)
 
         value = values(segment.normalised)
@@ -116,7 +111,7 @@ class Representatives:
             "policies": self.policies.state_dict(),
             "critics": self.critics.state_dict(),
             "moments": self.moments.state_dict(),
-            "optimiser": self.optimiser.state_dict(),
+            "learner": self.learner.state_dict(),
             "observation": torch.from_numpy(np.ascontiguousarray(self.observation)),
             "environments": arrays_to_tensors(self.env.state()),
             "streams": self.streams.state_dict(),
@@ -124,7 +119,7 @@ class Representatives:
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Continue where `state` was taken."""
-        for name in ("policies", "critics", "moments", "optimiser", "streams"):
+        for name in ("policies", "critics", "moments", "learner", "streams"):
             getattr(self, name).load_state_dict(state[name])
         self.env.restore({name: tensor.numpy() for name, tensor in state["environments"].items()})
         self.observation = state["observation"].numpy()

@@ -15,10 +15,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from rmdp.arrays import Array, one_blas_thread, to_array
+from rmdp.backpropagation import Pass, layers_of
+from rmdp.distributions import distribution_of
 from rmdp.envs.batch import BatchEnv, Floats, Step, Transition
 from rmdp.policies import ObservationMoments, Policies
 
-__all__ = ["Segment", "by_representative", "collect", "stagger"]
+__all__ = ["Actors", "Segment", "by_representative", "collect", "stagger"]
 
 
 class Segment(NamedTuple):
@@ -52,6 +55,39 @@ class Segment(NamedTuple):
         return np.asarray(self.transition.terminated | self.transition.truncated)
 
 
+class Actors:
+    """k policies that draw actions.
+
+    Args:
+        policies: Which act.
+        k: How many policies.
+        size: For how many observations at once each acts.
+    """
+
+    def __init__(self, policies: Policies, k: int, size: int) -> None:
+        self._batch, self._distribution = Pass(layers_of(policies.net), k, size), distribution_of(policies)
+
+    def noise(self, steps: int, generator: torch.Generator) -> Array:
+        """What the actions of a number of steps are drawn with, (steps, k, size, ...)."""
+        return self._distribution.noise((steps, *self._batch.inputs.shape[:2]), generator)
+
+    def act(self, observation: Tensor, noise: Array) -> tuple[Tensor, Tensor]:
+        """Draw actions.
+
+        Args:
+            observation: Normalised observations, (k, size, D).
+            noise: Of one step.
+
+        Returns:
+            Actions in the policies' units, (k, size, A) or (k, size), in memory that the next call uses again; and
+            their log-probabilities, (k, size).
+        """
+        self._batch.inputs[:] = to_array(observation)
+        self._batch.forward()
+        action, log_probability = self._distribution.draw(self._batch.output, noise)
+        return torch.as_tensor(action), torch.as_tensor(log_probability)
+
+
 def stagger(env: BatchEnv, k: int) -> None:
     """Spread the phases of the time limit over each representative's copies, where the clock can be set."""
     elapsed: NDArray[np.int64] | None = vars(env).get("elapsed")  # a clock that can only be read is a property
@@ -83,15 +119,16 @@ def collect(
     """
     seen: list[tuple[Floats, NDArray[Any], Step]] = []
     drawn: list[tuple[Tensor, Tensor, Tensor]] = []
-    before = _phase(env)
-    for _ in range(steps):
-        view = moments.normalise(observation)
-        action, log_probability = policies.act(view.view(k, -1, view.shape[-1]), generator)
-        played = policies.to_environment(action).flatten(0, 1).cpu().numpy()
-        step = env.step(played)
-        seen.append((observation, played, step))
-        drawn.append((view, action.flatten(0, 1), log_probability.flatten(0, 1)))
-        observation = step.observation
+    before, normalise, actors = _phase(env), moments.normaliser(), Actors(policies, k, env.copies // k)
+    with one_blas_thread():
+        for noise in actors.noise(steps, generator):
+            view = normalise(observation)
+            action, log_probability = actors.act(view.view(k, -1, view.shape[-1]), noise)
+            played = policies.to_environment(action).flatten(0, 1).cpu().numpy()
+            step = env.step(played)
+            seen.append((observation, played, step))
+            drawn.append((view, action.flatten(0, 1).clone(), log_probability.flatten(0, 1)))
+            observation = step.observation
     normalised, actions, log_probabilities = (torch.stack(rows) for rows in zip(*drawn, strict=True))
     ripened = _phase(env) - before
     return Segment(_transition(seen), normalised, actions, log_probabilities, observation, ripened)

@@ -1,0 +1,137 @@
+"""What the policies' outputs say about actions: draws, probabilities, entropies, and the way back from a loss.
+
+- `Normal`: the output is the mean, squashed by tanh where actions are bounded, with a standard deviation sigma per
+  policy and action. With z = (action - mean) / sigma, d log p / d mean = z / sigma and d log p / d log sigma = z^2 - 1
+  per action; the entropy is log sigma + log(2 pi e) / 2 per action.
+- `Categorical`: the output is logits. With p their softmax and H the entropy, d log p_a / d logits = (1 at a) - p and
+  d H / d logits = -p (log p + H). The largest of logits - log e, with standard exponential e, is a draw.
+"""
+
+import math
+from typing import Protocol
+
+import torch
+
+from rmdp.arrays import Array, namespace, to_array
+from rmdp.policies import Policies
+
+__all__ = ["Categorical", "Distribution", "Normal", "distribution_of"]
+
+
+class Distribution(Protocol):
+    """Between the networks' outputs, (k, batch, A), and actions or a loss."""
+
+    def noise(self, shape: tuple[int, ...], generator: torch.Generator) -> Array:
+        """What actions are drawn with, (*shape, A)."""
+        ...
+
+    def draw(self, output: Array, noise: Array) -> tuple[Array, Array]:
+        """Actions, (k, batch, A) or (k, batch), and their log-probabilities, (k, batch); overwrites the output."""
+        ...
+
+    def judge(self, output: Array, action: Array) -> tuple[Array, Array]:
+        """Log-probabilities of actions, (k, batch), and the mean entropy of the distributions, (k,)."""
+        ...
+
+    def backward(self, output: Array, by_log_probability: Array, by_entropy: Array) -> None:
+        """The chain rule through the last `judge`.
+
+        Args:
+            output: What `judge` was given and changed; replaced by the derivative of the loss by the output.
+            by_log_probability: Derivative of the loss by each log-probability, (k, batch).
+            by_entropy: Derivative by the mean entropies, (k,).
+        """
+        ...
+
+
+def distribution_of(policies: Policies) -> Distribution:
+    """What the outputs of these policies mean."""
+    return Categorical(policies) if policies.discrete else Normal(policies)
+
+
+class Normal:
+    """Of Box actions; see `Distribution`.
+
+    Args:
+        policies: Whose outputs these are; `backward` needs a gradient of their sigma (see `join`).
+    """
+
+    def __init__(self, policies: Policies) -> None:
+        self._bounded, sigma = policies.bounded, policies.log_sigma
+        self._log_sigma = to_array(sigma)
+        self._slope: Array = None if sigma.grad is None else to_array(sigma.grad)
+
+    def noise(self, shape: tuple[int, ...], generator: torch.Generator) -> Array:
+        """See `Distribution`; standard normal."""
+        return to_array(torch.randn((*shape, self._log_sigma.shape[-1]), generator=generator, device=generator.device))
+
+    def draw(self, output: Array, noise: Array) -> tuple[Array, Array]:
+        """See `Distribution`."""
+        xp = namespace(output)
+        if self._bounded:
+            xp.tanh(output, out=output)
+        output += xp.exp(self._log_sigma) * noise
+        return output, self._density(noise)
+
+    def judge(self, output: Array, action: Array) -> tuple[Array, Array]:
+        """See `Distribution`; replaces the output by the means."""
+        xp = namespace(output)
+        if self._bounded:
+            xp.tanh(output, out=output)
+        self._precision = xp.exp(-self._log_sigma)
+        self._standard = (action - output) * self._precision
+        return self._density(self._standard), (self._log_sigma + 0.5 * math.log(2 * math.pi * math.e)).sum((1, 2))
+
+    def backward(self, output: Array, by_log_probability: Array, by_entropy: Array) -> None:
+        """See `Distribution`; overwrites the gradient of sigma."""
+        slope = self._standard * by_log_probability[:, :, None]
+        self._slope[:, 0] = (slope * self._standard).sum(1) + (by_entropy - by_log_probability.sum(1))[:, None]
+        slope *= self._precision
+        if self._bounded:
+            slope *= 1 - output * output
+        output[:] = slope
+
+    def _density(self, standard: Array) -> Array:
+        """Logarithms of the densities of standardised actions."""
+        squares = namespace(standard).linalg.vecdot(standard, standard)
+        return -0.5 * squares - (self._log_sigma + 0.5 * math.log(2 * math.pi)).sum((1, 2))[:, None]
+
+
+class Categorical:
+    """Of Discrete actions; see `Distribution`.
+
+    Args:
+        policies: Whose outputs these are.
+    """
+
+    def __init__(self, policies: Policies) -> None:
+        *_, bias = policies.net.parameters()
+        self._choices = to_array(torch.arange(bias.shape[-1], device=bias.device))
+
+    def noise(self, shape: tuple[int, ...], generator: torch.Generator) -> Array:
+        """See `Distribution`; standard exponential."""
+        size = (*shape, len(self._choices))
+        return to_array(torch.empty(size, device=generator.device).exponential_(generator=generator))
+
+    def draw(self, output: Array, noise: Array) -> tuple[Array, Array]:
+        """See `Distribution`."""
+        action = (output - namespace(noise).log(noise)).argmax(-1)
+        return action, self.judge(output, action)[0]
+
+    def judge(self, output: Array, action: Array) -> tuple[Array, Array]:
+        """See `Distribution`; replaces the output by log-probabilities."""
+        xp = namespace(output)
+        output -= xp.amax(output, axis=-1, keepdims=True)
+        output -= xp.log(xp.exp(output).sum(-1))[:, :, None]
+        self._chances, self._chosen = xp.exp(output), action[:, :, None] == self._choices
+        self._entropy = -xp.linalg.vecdot(self._chances, output)
+        return output[self._chosen].reshape(action.shape), self._entropy.mean(1)
+
+    def backward(self, output: Array, by_log_probability: Array, by_entropy: Array) -> None:
+        """See `Distribution`."""
+        slope = by_log_probability[:, :, None]
+        output += self._entropy[:, :, None]
+        output *= by_entropy[:, None, None] / output.shape[1]
+        output += slope
+        output *= -self._chances
+        output += slope * self._chosen
