@@ -24,6 +24,7 @@ from importlib.metadata import EntryPoint
 from pathlib import Path
 from unittest import mock
 
+from gt_core.reproduce.costs import in_hours
 from gt_core.reproduce.experiment import cells_of, cost_of
 from latex2mathml.converter import convert
 
@@ -108,7 +109,8 @@ def experiments(package: str) -> str:
             cells = [*cells_of(lines, needs=True), *cells_of(lines)]
             seconds, unknown = cost_of(one, cells)
             command = f"`{package}-reproduce --{one.kind} {one.name}`"
-            rows.append(f"| {command} | {one.title} | {scale} | {len(cells)} | {seconds / 7200:.2g} | {unknown} |")
+            hours = in_hours(seconds / 2) if seconds else ""
+            rows.append(f"| {command} | {one.title} | {scale} | {len(cells)} | {hours} | {unknown or ''} |")
     return "\n".join(rows)
 
 

@@ -118,6 +118,7 @@ def test_ctrl_c_in_this_process_ends_the_reproduction(toy: Any, monkeypatch: pyt
     with pytest.raises(KeyboardInterrupt, match="stopped and saved"):
         run(monkeypatch, experiment(toy), *SMOKE)
     assert not list(Path("reproduction/cells").glob("*/result.json"))
+    assert Path("reproduction/table-7-smoke/report.md").is_file()  # with empty cells
 
 
 def test_pictures_of_an_experiments_own_are_drawn(

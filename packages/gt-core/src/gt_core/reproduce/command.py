@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.table import Table
 
 from gt_core.errors import InputError
+from gt_core.reproduce.costs import in_hours
 from gt_core.reproduce.experiment import SCALES, Experiment, Line, Scale, cells_of, cost_of, rows
 from gt_core.sweep.command import open_backend
 from gt_core.sweep.driver import Outcome, sweep
@@ -62,8 +63,10 @@ def reproduce_command(experiments: Sequence[Experiment], train: str, prog: str, 
         return
     experiment = _chosen(experiments, options)
     lines = experiment.lines(options.scale, options.out_dir / "cells")
-    outcomes = _run(lines, train, options)
-    _report(experiment, lines, options, prog)
+    try:
+        outcomes = _run(lines, train, options)
+    finally:
+        _report(experiment, lines, options, prog)  # of what there is, if it was stopped
     if any(outcome.status == "failed" for outcome in outcomes):
         raise SystemExit(1)
 
@@ -117,7 +120,8 @@ def _list(experiments: Sequence[Experiment], options: ReproduceOptions) -> None:
     table = Table("", "", "scale", "runs", "finished", "hours left", "runs never timed", title=title)
     for one in found:
         numbers = (str(one[name]) for name in ("runs", "finished"))
-        table.add_row(one["option"], one["title"], one["scale"], *numbers, f"{one['hours']:.2g}", str(one["unknown"]))
+        hours = in_hours(one["hours"] * _HOUR) if one["hours"] or not one["unknown"] else ""
+        table.add_row(one["option"], one["title"], one["scale"], *numbers, hours, str(one["unknown"] or ""))
     Console().print(table, highlight=False)
 
 

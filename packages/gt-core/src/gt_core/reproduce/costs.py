@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from gt_core.config import RunConfig
 
-__all__ = ["Work", "estimate"]
+__all__ = ["Work", "estimate", "in_hours"]
 
 
 class Work(NamedTuple):
@@ -40,3 +40,9 @@ def estimate(file: Path, work_of: Callable[[RunConfig], Work]) -> Callable[[RunC
         return iterations * measured[kind] if kind in measured else None
 
     return seconds
+
+
+def in_hours(seconds: float) -> str:
+    """Seconds as hours, in two digits as long as there are few of them."""
+    hours = seconds / 3600
+    return f"{hours:,.0f}" if hours >= 10 else f"{hours:.2g}"

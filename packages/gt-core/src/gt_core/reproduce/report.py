@@ -13,13 +13,13 @@ import numpy as np
 
 from gt_core.environment import hardware, versions
 from gt_core.files import write_json
+from gt_core.reproduce.costs import in_hours
 from gt_core.reproduce.experiment import Entry, Experiment, Row
 from gt_core.stats import summarise
 
 __all__ = ["interval", "markdown", "plot", "summary", "write_report"]
 
 _DIGITS = 4
-_HOUR = 3600
 _LEGEND = (
     "Ours is the interquartile mean over seeds with its 95 % bootstrap interval, or the value of the only seed. "
     "What was not run is empty; the last column says what training it would cost on one thread."
@@ -108,7 +108,7 @@ def _cells(row: Row, about: Sequence[str], columns: Sequence[tuple[str, str]]) -
     """One line as text."""
     figures = [_text(row.entries[name], kind) for name, kind in columns]
     seeds = max(len(entry.values) for entry in row.entries.values())
-    spent = _hours(row.seconds) if row.runs else ""
+    spent = in_hours(row.seconds) if row.runs else ""
     return [*(str(row.about.get(name, "")) for name in about), *figures, str(seeds), spent, _missing(row)]
 
 
@@ -126,13 +126,9 @@ def _number(value: float) -> str:
     return f"{value:.{_DIGITS}g}"
 
 
-def _hours(seconds: float) -> str:
-    return f"{seconds / _HOUR:.2g}"
-
-
 def _missing(row: Row) -> str:
     seconds, unknown = row.missing
-    known = _hours(seconds) if seconds else ""
+    known = in_hours(seconds) if seconds else ""
     return f"{known} and {unknown} runs never timed".removeprefix(" and ") if unknown else known
 
 
