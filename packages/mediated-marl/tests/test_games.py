@@ -190,14 +190,17 @@ def test_iterated_public_goods_step_by_hand():
     assert step.state.balances.tolist() == pytest.approx([1 + 5 / 3 - 0.5, 2 + 5 / 3, 4 + 5 / 3 - 2])
 
 
-def test_iterated_public_goods_all_contribute_grows_by_half_per_step():
-    game = IteratedPublicGoodsGame(3, dtype=torch.float64)
+@pytest.mark.parametrize("relative", [False, True])
+def test_iterated_public_goods_all_contribute_grows_by_half_per_step(relative):
+    game = IteratedPublicGoodsGame(3, relative_balances=relative, dtype=torch.float64)
     state = game.reset(generator())
-    for _ in range(10):
+    for step in range(10):
+        seen = [1, 1 / (10 - step)] if relative else [1.5 ** (step - 10), step / 10]
+        assert game.observe(state)[0].tolist() == pytest.approx(seen)
+        assert game.features(state).tolist() == pytest.approx([seen[0]] * 3 + seen[1:])
         state = game.step(state, torch.ones(3, dtype=torch.int64)).state
-    assert state.balances.tolist() == pytest.approx([1.5**10] * 3)  # 57.665, the official code's normaliser
+    assert state.balances.tolist() == pytest.approx([57.665] * 3, abs=1e-3)  # the official code's normaliser
     assert game.observe(state)[0].tolist() == pytest.approx([1, 1])
-    assert game.scale == pytest.approx(57.665, abs=1e-3)
 
 
 def test_iterated_public_goods_rewards_sum_to_the_gain():

@@ -9,7 +9,7 @@ from gt_core.errors import InputError
 from gt_core.run import Run
 
 from mediated_marl.backward_induction import chances, evaluate_rounds, outcome_chances, reach, unfold
-from mediated_marl.coalitions import coalition_members, coalition_number, coalition_probabilities
+from mediated_marl.coalitions import TooLargeError, coalition_members, coalition_number, coalition_probabilities
 from mediated_marl.games import IteratedPublicGoodsGame, RepeatedMatrixGame, two_step_prisoners_dilemma
 from mediated_marl.markov import MarkovTrainer, agent_returns, agents_slope, mediator_slope, weigh
 from mediated_marl.markov_audit import audit_estimated, audit_exact
@@ -271,13 +271,35 @@ def test_multiplier_tables_share_as_they_say():
     committed = torch.tensor([[[True, False], [True, True], [False, False]]])
     violation, weights = torch.tensor([[[1.0, 3.0], [5.0, 7.0], [0.0, 0.0]]]), torch.ones(1, 3, 2)
     weights[0, 2] = 0
-    for form, means in (("scalar", [4.0]), ("agent", [3.0, 5.0]), ("size", [0, 2.0, 6.0])):
-        table = MultiplierTable(form, 2, 1, 0.1)
+    by_step = [0, 0, 1.0, 3.0, *[0] * 4, *[0] * 6, 5.0, 7.0, *[0] * 8]  # two agents in four coalitions at each step
+    for form, means in (("scalar", [4.0]), ("agent", [3.0, 5.0]), ("size", [0, 2.0, 6.0]), ("step", by_step)):
+        table = MultiplierTable(form, 2, 1, 0.1, horizon=3)
         table.ascend(committed, violation, weights)
         assert table.multiplier.value.log().div(0.1)[0].tolist() == pytest.approx(means)
     table = MultiplierTable("coalition", 2, 1, 0.1)
     table.ascend(committed, violation, weights)
     assert table.at(committed).log().div(0.1)[0].tolist() == pytest.approx(violation[0], abs=1e-5)
+
+
+def test_multiplier_table_refuses_more_than_fit():
+    with pytest.raises(TooLargeError, match=r"4915200 multipliers by step; use --multipliers size"):
+        MultiplierTable("step", 15, 1, 0.1, horizon=10)
+
+
+def test_multiplier_table_damps_by_the_recent_violation():
+    """Two ascents of 0.1 by hand: ln lambda sums the violations 2 and -4, the average takes a twentieth of each."""
+    committed, weights = torch.ones(1, 1, 1, 1, dtype=torch.bool), torch.ones(1, 1, 1, 1)
+    table = MultiplierTable("step", 1, 1, 0.1, damping=3.0)
+    assert table.at(committed).item() == 1
+    table.ascend(committed, 2 * weights, weights)
+    assert table.at(committed).log().item() == pytest.approx(0.1 * 2 + 3 * 0.1)
+    table.ascend(committed, -4 * weights, weights)
+    assert table.at(committed).log().item() == pytest.approx(-0.1 * 2 + 3 * (0.95 * 0.1 - 0.2))
+    other = MultiplierTable("step", 1, 1, 0.1, damping=3.0)
+    other.load_state_dict(table.state_dict())
+    table.ascend(committed, weights, weights)
+    assert other.at(committed).log().item() == pytest.approx(-0.1 * 2 + 3 * (0.95 * 0.1 - 0.2))
+    assert other.at(~committed).item() == 1  # never visited
 
 
 def test_multiplier_network_climbs_each_states_violation():
@@ -299,7 +321,7 @@ def test_multiplier_network_climbs_each_states_violation():
     assert empty.item() == 0
 
 
-@pytest.mark.parametrize("form", ["scalar", "agent", "size", "coalition", "network"])
+@pytest.mark.parametrize("form", ["scalar", "agent", "size", "step", "coalition", "network"])
 def test_training_survives_batches_in_which_nobody_commits(form):
     one = trainer(mediator="constrained", multipliers=form, exploration=0.0, games=4)
     with torch.no_grad():
@@ -309,7 +331,7 @@ def test_training_survives_batches_in_which_nobody_commits(form):
         one.iterate()
     assert all(weight.isfinite().all() for weight in one.players.parameters())
     assert all(torch.equal(*pair) for pair in zip(before, one.players.mediator.parameters(), strict=True))
-    if form in ("size", "coalition"):  # coalitions never visited keep their multipliers
+    if form in ("size", "step", "coalition"):  # coalitions never visited keep their multipliers
         assert (one.tables["ic"].multiplier.value == one.config.multiplier_start).all()
         untouched = one.tables["e"].multiplier.value == one.config.multiplier_start
         assert untouched.any()

@@ -65,6 +65,7 @@ def mediators_loss(one, played, episodes):
         better, worse = (next_door, values.detach()) if name == "ic" else (values.detach(), next_door)
         found = better + config.margin * better.abs() - worse
         prices[name] = MultiplierNetwork.clipped(log) * (config.damping * found).clamp(-3, 3).exp()
+    prices |= {name: table.at(played.committed) for name, table in one.tables.items()}
     constants = (agents_first(part.detach()) for part in (values, next_door, prices["ic"], prices["e"]))
     evidence = weigh(episodes, returns, *constants, config.margin, normalise=config.normalise)
 
@@ -91,10 +92,11 @@ def gradients(loss, networks):
     ("game", "options"),
     [
         ("iterated-pgg", {}),
-        ("iterated-pgg", {"mediator": "e", "window": 2, "layers": 1}),
+        ("iterated-pgg", {"multipliers": "network"}),
+        ("iterated-pgg", {"multipliers": "network", "mediator": "e", "window": 2, "layers": 1}),
         ("iterated-pgg", {"mediator": "naive", "lock_out": "episode", "exploration": 0.0}),
         ("iterated-pgg", {"mediator": "none"}),
-        ("many", {"normalise": False}),
+        ("many", {"multipliers": "network", "normalise": False}),
         ("coin", {"mediator": "ic", "window": 3, "decay": 0.5}),
         ("repeated-pd", {"margin": 0.0, "damping": 0.0, "mediator_entropy": 2.0}),
     ],

@@ -49,7 +49,8 @@ def test_committed_model_plays_as_its_result_says(run):
         assert one == pytest.approx(other, abs=5 * error * (1 + 100 / 32) ** 0.5 + 0.02 * (1 + abs(other)))
     choices = config.seeds * result["n_agents"]
     for one, other in zip(played["commitment_by_step"], result["commitment_by_step"], strict=True):
-        variance = other * (1 - other) * (1 / 100 + 1 / 32) / choices
+        pooled = (100 * one + 32 * other) / 132  # the fewer may have seen no exception at all
+        variance = pooled * (1 - pooled) * (1 / 100 + 1 / 32) / choices
         assert one == pytest.approx(other, abs=5 * variance**0.5 + 0.002)
 
 
@@ -73,6 +74,17 @@ def test_committed_sampled_sacrifice_pays_agent_1_what_it_would_have_outside():
     welfare, agent_1 = zip(*((sum(one), one[1]) for one in result["payoffs_per_seed"]), strict=True)
     assert over_seeds(list(welfare))[0] >= 4.4  # exact 4.5
     assert min(agent_1) >= 0.98  # on every seed; exact 1
+
+
+def test_committed_iterated_runs_under_encouragement_reach_the_largest_balance():
+    equal, random = (
+        json.loads((PACKAGE / "results" / run / "result.json").read_text())
+        for run in ("iterated-pgg-e", "iterated-pgg-random-e")
+    )
+    assert over_seeds(equal["balance_per_seed"])[0] >= 55  # exact 57.665
+    assert over_seeds(random["balance_per_seed"])[0] >= 27  # 28.8 on average, if all always contribute
+    for one in (equal, random):
+        assert over_seeds(one["deviation_gain_share_per_seed"])[0] <= 0.01
 
 
 @pytest.mark.parametrize("n_agents", [3, 10])

@@ -51,14 +51,12 @@ from mediated_marl.markov_by_hand import (
     agents_last,
 )
 from mediated_marl.markov_config import MarkovConfig
-from mediated_marl.markov_multipliers import MultiplierNetwork, MultiplierTable
+from mediated_marl.markov_multipliers import MAX_DAMPING, MultiplierNetwork, MultiplierTable
 from mediated_marl.markov_players import MarkovCritics, MarkovPlayers, build_arena, build_rules
 from mediated_marl.returns import bootstrapped_returns
 from mediated_marl.rollout import Arena, Rollout, no_locks, play_on
 
 __all__ = ["Evidence", "MarkovTrainer", "agent_returns", "agents_slope", "mediator_returns", "mediator_slope", "weigh"]
-
-MAX_DAMPING = 3.0
 
 
 class Evidence(NamedTuple):
@@ -195,7 +193,13 @@ class MarkovTrainer:
         self.critics = MarkovCritics(self.arena, config, self.streams.torch("critics"))
         self.tables = {
             name: MultiplierTable(
-                config.multipliers, self.arena.n_agents, config.seeds, config.dual_rate, config.multiplier_start
+                config.multipliers,
+                self.arena.n_agents,
+                config.seeds,
+                config.dual_rate,
+                config.multiplier_start,
+                self.arena.horizon,
+                config.damping,
             )
             for name in self._imposed
             if config.multipliers != "network"
@@ -313,8 +317,11 @@ class MarkovTrainer:
         return np.stack([output[:, 2 + agent, agent] for agent in range(output.shape[2])], 1)
 
     def _damped(self, multipliers: dict[str, Array], values: Array, next_door: Array) -> tuple[Array, Array]:
-        """The prices of IC and E, 0 where not imposed; violations are the critic's."""
+        """The prices of IC and E, 0 where not imposed; violations are the critic's, of tables their own."""
         margin, prices = self.config.margin, {"ic": np.zeros_like(values), "e": np.zeros_like(values)}
+        if self.tables:
+            prices |= multipliers
+            return prices["ic"], prices["e"]
         for name, multiplier in multipliers.items():
             better, worse = (next_door, values) if name == "ic" else (values, next_door)
             found = self.config.damping * (better + margin * np.abs(better) - worse)
@@ -365,7 +372,7 @@ class MarkovTrainer:
             "players": self.players.state_dict(),
             "critics": self.critics.state_dict(),
             "networks": self.networks.state_dict(),
-            "tables": {name: table.multiplier.state_dict() for name, table in self.tables.items()},
+            "tables": {name: table.state_dict() for name, table in self.tables.items()},
             "optimiser": self.optimiser.state_dict(),
             "streams": self.streams.state_dict(),
         }
@@ -377,6 +384,6 @@ class MarkovTrainer:
         self.critics.load_state_dict(state["critics"])
         self.networks.load_state_dict(state["networks"])
         for name, table in self.tables.items():
-            table.multiplier.load_state_dict(state["tables"][name])
+            table.load_state_dict(state["tables"][name])
         self.optimiser.load_state_dict(state["optimiser"])
         self.streams.load_state_dict(state["streams"])

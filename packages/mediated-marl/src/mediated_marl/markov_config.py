@@ -12,7 +12,7 @@ from mediated_marl.config import MediatorKind
 __all__ = ["MARKOV_PRESETS", "MarkovConfig", "MarkovForm"]
 
 MarkovGame = Literal["two-step-pd", "repeated-pd", "iterated-pgg", "coin", "env"]
-MarkovForm = Literal["scalar", "agent", "size", "coalition", "network"]
+MarkovForm = Literal["scalar", "agent", "size", "coalition", "step", "network"]
 
 
 @dataclass(frozen=True)
@@ -29,6 +29,9 @@ class MarkovConfig(RunConfig):
     """Steps of an episode; the two-step prisoner's dilemma has two, an env is cut after as many."""
     random_endowments: bool = False
     """Draw the first balances of the public goods game from (0, 1] instead of 1 each."""
+    relative_balances: bool = False
+    """Show balances as shares of the best at that step and time as 1 / steps left, easier to learn from than both
+    as the paper shows them."""
     mediator: MediatorKind = "e"
     """No mediator, a naive one, or one under incentive compatibility (ic), encouragement (e), or both (constrained)."""
     window: int = 1
@@ -36,7 +39,7 @@ class MarkovConfig(RunConfig):
     lock_out: Literal["window", "episode"] = "window"
     """Whether staying out binds for the window, or until the episode ends."""
     multipliers: MarkovForm = "network"
-    """One multiplier in all, per agent, per coalition size, per coalition and agent, or a network of state and C."""
+    """One multiplier in all, per agent, per size of C, per C and agent, also per step, or a network of state and C."""
     seeds: int = 10
     """Runs trained side by side, each with its own parameters."""
     iterations: int = 3000
@@ -163,12 +166,18 @@ TWO_STEP = MarkovConfig(
 )
 ITERATED = MarkovConfig(
     "iterated-pgg",
+    relative_balances=True,
+    multipliers="step",
     reward_scale=10.0,
-    iterations=1500,
+    iterations=900,
     multiplier_start=1.0,
-    dual_rate=3e-3,
+    dual_rate=5e-2,
+    margin=0.3,
+    damping=4.0,
+    final_rates=0.2,
     entropy_start=0.2,
     entropy_end=3e-3,
+    mediator_entropy=5.0,
 )
 COIN = MarkovConfig(
     "coin",

@@ -1,9 +1,16 @@
 r"""Multipliers of constraints at every state and coalition: tables that share them, and a network of `(s, C)`.
 
 The constraint of agent i at `(s, C)` exists where i was free to decide.  Tables know no state: one multiplier in all,
-per agent, per size of C, or per C and i; each ascends the mean violation of the samples that share it.  One number for
-constraints that bind at one state and are slack at most others settles wherever their mean is 0, so in games of many
-states the multiplier is a network, `ln lambda(s, C)_i = clip(f(s, C)_i, -4, 4)`, whose f ascends
+per agent, per size of C, per C and i, or per step, C and i; each ascends the mean violation of the samples that share
+it.  Their price is `lambda * exp(damping * recent)`, where `recent` is a moving average of that mean: proportional
+beside integral control, which damps the circling of primal and dual steps.  It is of measured returns, and so needs of
+the critic only the values next door, which are those of larger coalitions under encouragement and well known once
+agents commit.
+
+One number for constraints that bind at one state and are slack at most others settles wherever their mean is 0.  Where
+it is time that tells such states apart, as in the iterated public goods game, whose constraint binds at the last step
+alone, a table by step does; otherwise the multiplier is a network, `ln lambda(s, C)_i = clip(f(s, C)_i, -4, 4)`, whose
+f ascends
 
     mean over samples of  f(s, C)_i * g_i
 
@@ -12,12 +19,13 @@ not pushed further but drawn back, lest it take as long to return.
 """
 
 import math
+from typing import Any
 
 import torch
 from gt_core.dual import ExponentialAscent, Multiplier
 from torch import Tensor, nn
 
-from mediated_marl.coalitions import coalition_members, coalition_number
+from mediated_marl.coalitions import TooLargeError, coalition_number
 from mediated_marl.markov_config import MarkovConfig, MarkovForm
 from mediated_marl.markov_players import StateNetwork
 from mediated_marl.rollout import Arena
@@ -25,21 +33,28 @@ from mediated_marl.rollout import Arena
 __all__ = ["MultiplierNetwork", "MultiplierTable", "group_sizes", "groups"]
 
 LOG_BOUND = 4.0
+MAX_DAMPING = 3.0
+RECENT = 0.05
+MAX_MULTIPLIERS = 2**22
 
 
-def group_sizes(form: MarkovForm, n_agents: int) -> int:
+def group_sizes(form: MarkovForm, n_agents: int, horizon: int) -> int:
     """How many multipliers a table has.
 
     Raises:
-        TooLargeError: a multiplier per coalition of more than twenty agents.
+        TooLargeError: more than four million.
     """
-    if form == "coalition":
-        coalition_members(n_agents)  # refuses too many
-    return {"scalar": 1, "agent": n_agents, "size": n_agents + 1, "coalition": n_agents << n_agents}[form]
+    every = n_agents << n_agents
+    sizes = {"scalar": 1, "agent": n_agents, "size": n_agents + 1, "coalition": every, "step": horizon * every}
+    if sizes[form] > MAX_MULTIPLIERS:
+        raise TooLargeError(
+            f"{n_agents} agents have {sizes[form]} multipliers by {form}; use --multipliers size or network"
+        )
+    return sizes[form]
 
 
 def groups(form: MarkovForm, committed: Tensor) -> Tensor:
-    """Which multiplier agent i's constraint at each coalition uses, int64 like `committed` `[*, N]`."""
+    """Which multiplier agent i's constraint at each coalition uses, int64 like `committed` `[S, T, *, N]`."""
     agents = torch.arange(committed.shape[-1]).expand(committed.shape)
     if form == "scalar":
         return torch.zeros_like(agents)
@@ -47,7 +62,11 @@ def groups(form: MarkovForm, committed: Tensor) -> Tensor:
         return agents
     if form == "size":
         return committed.sum(-1, keepdim=True).expand(committed.shape)
-    return coalition_number(committed).unsqueeze(-1) * committed.shape[-1] + agents
+    here = coalition_number(committed).unsqueeze(-1) * committed.shape[-1] + agents
+    if form == "coalition":
+        return here
+    steps = torch.arange(committed.shape[1]).reshape(-1, *[1] * (committed.ndim - 2))
+    return steps * (committed.shape[-1] << committed.shape[-1]) + here
 
 
 class MultiplierTable:
@@ -59,25 +78,50 @@ class MultiplierTable:
         seeds: S.
         rate: step in log space.
         start: the first value.
+        horizon: T.
+        damping: see above.
     """
 
-    def __init__(self, form: MarkovForm, n_agents: int, seeds: int, rate: float, start: float = 1.0) -> None:
+    def __init__(
+        self,
+        form: MarkovForm,
+        n_agents: int,
+        seeds: int,
+        rate: float,
+        start: float = 1.0,
+        horizon: int = 1,
+        damping: float = 0.0,
+    ) -> None:
         self.form: MarkovForm = form
-        self.multiplier = Multiplier(start, ExponentialAscent(rate), (seeds, group_sizes(form, n_agents)))
+        self.damping = damping
+        self.multiplier = Multiplier(start, ExponentialAscent(rate), (seeds, group_sizes(form, n_agents, horizon)))
+        self.recent = torch.zeros_like(self.multiplier.value)
 
     def at(self, committed: Tensor) -> Tensor:
-        """The multipliers at coalitions `[S, *, N]`."""
+        """The prices at coalitions `[S, T, *, N]`."""
+        prices = self.multiplier.value * (self.damping * self.recent).clamp(-MAX_DAMPING, MAX_DAMPING).exp()
         index = groups(self.form, committed).flatten(1)
-        return self.multiplier.value.gather(1, index).reshape(committed.shape).float()
+        return prices.gather(1, index).reshape(committed.shape).float()
 
     def ascend(self, committed: Tensor, violation: Tensor, weights: Tensor) -> None:
-        """Move each by the weighted mean of the violations `[S, *, N]` that share it; unobserved ones stay."""
+        """Move each by the weighted mean of the violations `[S, T, *, N]` that share it; unobserved ones stay."""
         index = groups(self.form, committed).flatten(1)
         total, mass = torch.zeros_like(self.multiplier.value), torch.zeros_like(self.multiplier.value)
         total.scatter_add_(1, index, (weights * violation).double().flatten(1))
         mass.scatter_add_(1, index, weights.double().flatten(1))
         observed = mass > 0
-        self.multiplier.ascend((total / mass)[observed], observed)
+        mean = (total / mass)[observed]
+        self.recent[observed] = torch.lerp(self.recent[observed], mean, RECENT)
+        self.multiplier.ascend(mean, observed)
+
+    def state_dict(self) -> dict[str, Any]:
+        """The multipliers and the recent violations."""
+        return {"multiplier": self.multiplier.state_dict(), "recent": self.recent.clone()}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Continue where `state` was taken."""
+        self.multiplier.load_state_dict(state["multiplier"])
+        self.recent = state["recent"].clone()
 
 
 class MultiplierNetwork(nn.Module):

@@ -53,7 +53,12 @@ def build_tensor_game(config: MarkovConfig) -> AnyGame:
         return RepeatedMatrixGame(prisoners_dilemma().payoffs, config.horizon, memory=True, name="repeated-pd")
     if config.game == "coin":
         return CoinGame(config.n_agents, horizon=config.horizon)
-    return IteratedPublicGoodsGame(config.n_agents, horizon=config.horizon, random_endowments=config.random_endowments)
+    return IteratedPublicGoodsGame(
+        config.n_agents,
+        horizon=config.horizon,
+        random_endowments=config.random_endowments,
+        relative_balances=config.relative_balances,
+    )
 
 
 def build_rules(config: MarkovConfig, exploration: float = 0.0) -> Rules:

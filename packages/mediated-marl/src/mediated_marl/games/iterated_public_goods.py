@@ -7,15 +7,19 @@ A contributor puts the share phi of its current balance in, the sum is multiplie
 =============  ====================================================================================
 actions        0 = keep, 1 = contribute the share phi of the own balance
 payoffs        the change of the balance; undiscounted, an episode pays the final balance minus the endowment
-observations   agent: [own balance / scale, elapsed share of the episode]; mediator: [all N balances / scale,
-               elapsed share]; scale is the final balance if all always contribute
+observations   agent: [own balance / scale, time]; mediator: [all N balances / scale, time]; as in the paper scale
+               is the final balance if all always contribute, time the elapsed share of the episode
 arguments      `n_agents` >= 2; `horizon` (10); `share` phi in (0, 1] (0.5); `multiplier` n > 1 (2);
-               `random_endowments`: uniform in (0, 1] instead of 1 each (False); `dtype`
+               `random_endowments`: uniform in (0, 1] instead of 1 each (False); `relative_balances`: scale is the
+               balance at this step if all always contribute, and time 1 / steps left (False); `dtype`
 episode        `horizon` steps, then terminated: the last step is known to all
 equilibrium    without mediator nobody contributes (backward induction); all contributing grows each balance
                by 1 + phi * (n - 1) per step: 57.665 for the default three agents
 history        0.1.0 first version
 =============  ====================================================================================
+
+What the paper shows of early balances is all near 0, and its last step, the one whose constraint binds, looks almost
+like the one before; `relative_balances` shows the same so that networks can tell them apart.
 """
 
 from typing import NamedTuple
@@ -56,6 +60,7 @@ class IteratedPublicGoodsGame:
         share: float = 0.5,
         multiplier: float = 2.0,
         random_endowments: bool = False,
+        relative_balances: bool = False,
         dtype: torch.dtype = torch.float32,
     ) -> None:
         if n_agents < 2:
@@ -69,10 +74,11 @@ class IteratedPublicGoodsGame:
         self.share = share
         self.multiplier = checked_multiplier(multiplier)
         self.random_endowments = random_endowments
+        self.relative_balances = relative_balances
         self.dtype = dtype
         self.action_counts = (2,) * n_agents
         self.state_size = n_agents + 1
-        self.scale = (1 + share * (self.multiplier - 1)) ** horizon
+        self.growth = 1 + share * (self.multiplier - 1)
 
     def reset(self, generator: torch.Generator, batch_shape: tuple[int, ...] = ()) -> Balances:
         """Endowments of 1, or uniform in (0, 1]."""
@@ -84,14 +90,21 @@ class IteratedPublicGoodsGame:
 
     def observe(self, state: Balances) -> Tensor:
         """Own balance and time, `[*batch, N, 2]`."""
-        own = state.balances / self.scale
-        return torch.stack([own, torch.full_like(own, progress(state.time, self.horizon))], dim=-1)
+        scale, time = self._scale_and_time(state.time)
+        own = state.balances / scale
+        return torch.stack([own, torch.full_like(own, time)], dim=-1)
 
     def features(self, state: Balances) -> Tensor:
         """All balances and time, `[*batch, N + 1]`."""
-        scaled = state.balances / self.scale
-        time = torch.full_like(scaled[..., :1], progress(state.time, self.horizon))
-        return torch.cat([scaled, time], dim=-1)
+        scale, time = self._scale_and_time(state.time)
+        scaled = state.balances / scale
+        return torch.cat([scaled, torch.full_like(scaled[..., :1], time)], dim=-1)
+
+    def _scale_and_time(self, step: int) -> tuple[float, float]:
+        """How balances and the step are shown; after the last step as at it."""
+        if self.relative_balances:
+            return self.growth**step, 1 / max(self.horizon - step, 1)
+        return self.growth**self.horizon, progress(step, self.horizon)
 
     def step(self, state: Balances, actions: Tensor) -> Step[Balances]:
         """Collect, multiply and split; terminated at the horizon."""
