@@ -35,7 +35,7 @@ about eight per cent of it."""
 
 def _config(scale: Scale, setting: str, net: str, budget: float, **fields: Any) -> TrainConfig:  # noqa: ANN401
     """Training under an honest budget; at the scale `smoke` for seconds."""
-    base = PRESETS["smoke" if scale == "smoke" else "fast"]
+    base = dataclasses.replace(PRESETS["smoke"], evaluation_valuations=50) if scale == "smoke" else PRESETS["fast"]
     return dataclasses.replace(base, setting=setting, net=net, regret_budget=budget, **fields)  # type: ignore[arg-type]
 
 
