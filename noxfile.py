@@ -195,6 +195,10 @@ def learn_and_judge(session: nox.Session, train: str, commands: list[str]) -> No
             (cell,) = json.loads(str(session.run(command, *smoke, "--json", silent=True, stderr=None)))
             if cell["status"] != "finished":
                 session.error(f"{command} ended with {cell}")
+        elif command.endswith("-reproduce"):
+            first, *_ = json.loads(str(session.run(command, "--list", "--json", silent=True, stderr=None)))
+            smallest = [*first["option"].split(), "--scale", "smoke", "--json"]
+            json.loads(str(session.run(command, *smallest, silent=True, stderr=None)))
         elif command in DRAWS:
             session.run(command, "run", *SMOKE.get(command, []))
         elif command not in {train, *ELSEWHERE}:

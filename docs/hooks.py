@@ -4,6 +4,7 @@ Lines of a page of the form `<!-- name: argument -->` are replaced:
 
     options: PACKAGE       the help of each of the package's commands
     reference: PACKAGE     the public modules, for mkdocstrings
+    experiments: PACKAGE   the tables and figures that can be reproduced, and what they cost
     results: FILE          the tables that a script wrote into a README, between its two markers
     scripts: FOLDER        what each script there says of itself
 
@@ -13,6 +14,7 @@ Formulas become MathML, which browsers draw without any script; one that cannot 
 import ast
 import contextlib
 import html
+import importlib
 import io
 import os
 import re
@@ -22,6 +24,8 @@ from importlib.metadata import EntryPoint
 from pathlib import Path
 from unittest import mock
 
+from gt_core.reproduce.costs import in_hours
+from gt_core.reproduce.experiment import cells_of, cost_of
 from latex2mathml.converter import convert
 
 ROOT = Path(__file__).parents[1]
@@ -32,7 +36,13 @@ VARIANTS = {name: ([], ["--game", "iterated-pgg"]) for name in ("mediated-marl-t
 
 def on_page_markdown(markdown: str, **_: object) -> str:
     """Replace the lines that name a part of the code."""
-    parts = {"options": options, "reference": reference, "results": results, "scripts": scripts}
+    parts = {
+        "options": options,
+        "reference": reference,
+        "experiments": experiments,
+        "results": results,
+        "scripts": scripts,
+    }
     line = re.compile(rf"^<!-- ({'|'.join(parts)}): (\S+) -->$", re.MULTILINE)
     return line.sub(lambda match: parts[match[1]](match[2]), markdown)
 
@@ -87,6 +97,21 @@ def reference(package: str) -> str:
     modules = [path for path in sorted(source.rglob("*.py")) if "__all__" in path.read_text()]
     names = [".".join(path.relative_to(source).with_suffix("").parts).removesuffix(".__init__") for path in modules]
     return "\n\n".join(f"::: {name}" for name in sorted(names))
+
+
+def experiments(package: str) -> str:
+    """The command of each table or figure, what it shows, and what its runs cost on two cores."""
+    module = importlib.import_module(f"{package.replace('-', '_')}.reproduction")
+    rows = ["| | | scale | runs | hours of two cores | runs never timed |", "|---|---|---|---|---|---|"]
+    for one in module.EXPERIMENTS:
+        for scale in ("laptop", "full"):
+            lines = one.lines(scale, Path("nowhere"))
+            cells = [*cells_of(lines, needs=True), *cells_of(lines)]
+            seconds, unknown = cost_of(one, cells)
+            command = f"`{package}-reproduce --{one.kind} {one.name}`"
+            hours = in_hours(seconds / 2) if seconds else ""
+            rows.append(f"| {command} | {one.title} | {scale} | {len(cells)} | {hours} | {unknown or ''} |")
+    return "\n".join(rows)
 
 
 def results(file: str) -> str:

@@ -10,8 +10,9 @@ from gt_core.pretrained import names, read
 from mediated_marl.config import TrainConfig
 from mediated_marl.markov_config import MarkovConfig
 from mediated_marl.markov_report import evaluate_markov_run
+from mediated_marl.published import PUBLISHED
 from mediated_marl.report import audit_run, load_config, load_pretrained
-from mediated_marl.table import PUBLISHED, over_seeds, row
+from mediated_marl.table import over_seeds, row
 
 PACKAGE = Path(__file__).parents[1]
 RUNS = sorted(path.parent for path in PACKAGE.glob("results/*/result.json"))

@@ -3,8 +3,8 @@
     python packages/rmdp/results/table.py           # print it
     python packages/rmdp/results/table.py --write   # put it into README.md, and models into the package
 
-A test fails while README.md and the files differ. Figures of the published code, where there are any, are in
-`official.json`, with where they come from.
+A test fails while README.md and the files differ. Figures of the published code, where there are any, are in the
+package's `published.json`, with where they come from.
 """
 
 import json
@@ -14,6 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from gt_core.pretrained import card, contents, write
+
+from rmdp.reproduction import PUBLISHED
 
 RESULTS = Path(__file__).parent
 README = RESULTS.parent / "README.md"
@@ -30,9 +32,9 @@ HEADER = """\
 """
 
 
-def row(result: dict[str, Any], cost: dict[str, Any], config: dict[str, Any], official: dict[str, Any]) -> str:
+def row(result: dict[str, Any], cost: dict[str, Any], config: dict[str, Any], official: list[dict[str, Any]]) -> str:
     """One line of the table."""
-    known = official.get(f"{result['env']}-k{result['k']}", []) if result["seed"] == 0 else []
+    known = official if result["seed"] == 0 else []
     cells = (
         result["env"],
         result["k"],
@@ -51,11 +53,10 @@ def row(result: dict[str, Any], cost: dict[str, Any], config: dict[str, Any], of
 
 def table() -> str:
     """The whole table, in Markdown."""
-    official = json.loads((RESULTS / "official.json").read_text())
     names = ("result.json", "cost.json", "config.json")
     runs = [tuple(_read(file.parent / name) for name in names) for file in _files()]
     runs.sort(key=lambda run: (run[0]["env"], run[0]["k"], run[0]["algorithm"], run[0]["seed"], run[2]["iterations"]))
-    return HEADER + "".join(row(*run, official) for run in runs)
+    return HEADER + "".join(row(*run, _official(run[0])) for run in runs)
 
 
 def updated(readme: str) -> str:
@@ -72,7 +73,12 @@ def shipped() -> dict[str, dict[Path, bytes]]:
 
 def _card(name: str, run: Path) -> str:
     result, cost, config = (_read(run / f"{part}.json") for part in ("result", "cost", "config"))
-    return card(name, "rmdp-train", run, HEADER + row(result, cost, config, {}))
+    return card(name, "rmdp-train", run, HEADER + row(result, cost, config, []))
+
+
+def _official(result: dict[str, Any]) -> list[dict[str, Any]]:
+    """Runs of the published code with the same environment, k and algorithm."""
+    return [run for run in PUBLISHED["runs"] if all(run[name] == result[name] for name in ("env", "k", "algorithm"))]
 
 
 def _files() -> list[Path]:
@@ -88,7 +94,7 @@ def headline() -> str:
     """The package's line in the table of the repository's README."""
     name = "HalfCheetah-v4-k5"
     result, cost = (_read(RESULTS / SHIPPED[name] / f"{part}.json") for part in ("result", "cost"))
-    known = _read(RESULTS / "official.json")[name][-1]
+    known = _official(result)[-1]
     cells = (
         "HalfCheetah, 100 users with speeds of their own, 5 policies",
         f"welfare {result['welfare']:.1f}, {cost['seconds'] / 60:.0f} min",

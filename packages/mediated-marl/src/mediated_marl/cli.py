@@ -11,6 +11,7 @@ from typing import Annotated, Any
 import tyro
 from gt_core.cli import command, parse_training
 from gt_core.errors import InputError
+from gt_core.reproduce.command import reproduce_command
 from gt_core.sweep.command import sweep_command
 from rich.console import Console
 from rich.table import Table
@@ -18,7 +19,7 @@ from rich.table import Table
 from mediated_marl.config import DEFAULT_PRESET, PRESETS, TrainConfig
 from mediated_marl.markov_config import MARKOV_PRESETS, MarkovConfig
 
-__all__ = ["audit", "evaluate", "plot", "sweep", "table", "train"]
+__all__ = ["audit", "evaluate", "plot", "reproduce", "sweep", "table", "train"]
 
 ALL_PRESETS: dict[str, TrainConfig | MarkovConfig] = {**PRESETS, **MARKOV_PRESETS}
 
@@ -155,6 +156,15 @@ def table() -> None:
     else:
         tables = [*[markdown(one_step)][: len(one_step)], *[markov_markdown(markov)][: len(markov)]]
         sys.stdout.write("\n".join(tables))
+
+
+@command
+def reproduce() -> None:
+    """`mediated-marl-reproduce`: tables of the paper beside our runs."""
+    from mediated_marl.reproduction import EXPERIMENTS
+
+    description = "Run, or go on with, what stands behind a table of the paper; write it beside ours and what is exact."
+    reproduce_command(EXPERIMENTS, "mediated_marl.runs:complete", "mediated-marl-reproduce", description)
 
 
 def result_table(result: Mapping[str, Any]) -> Table:

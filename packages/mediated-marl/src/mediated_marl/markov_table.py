@@ -15,7 +15,7 @@ from mediated_marl.markov_config import MarkovConfig
 from mediated_marl.report import load_config
 from mediated_marl.table import interval, number, over_seeds
 
-__all__ = ["markov_markdown", "markov_rows"]
+__all__ = ["exact_welfare", "markov_markdown", "markov_rows"]
 
 Row = dict[str, Any]
 

@@ -9,7 +9,7 @@ one, `k*` agents commit to a naive one, and all do under encouragement, where `p
 import math
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from gt_core.run import read_cost, read_result
@@ -20,32 +20,14 @@ from mediated_marl.config import TrainConfig
 from mediated_marl.equilibria import mediated_optimum
 from mediated_marl.games import sacrifice
 from mediated_marl.games.public_goods import default_multiplier
+from mediated_marl.published import PUBLISHED, Published
 from mediated_marl.report import load_config
 
-__all__ = ["PUBLISHED", "interval", "markdown", "number", "over_seeds", "rows"]
+__all__ = ["exact_reward", "interval", "markdown", "number", "over_seeds", "rows"]
 
 Row = dict[str, Any]
 
 
-class Published(NamedTuple):
-    """Cells of Table 3: mean reward, mean commitment, share of mediated actions that contribute."""
-
-    reward: float
-    commitment: float | None = None
-    contribution: float | None = None
-
-
-PUBLISHED = {
-    ("none", 3): Published(0.012),
-    ("none", 10): Published(0.0),
-    ("none", 25): Published(0.0),
-    ("naive", 3): Published(0.652, 0.658, 0.985),
-    ("naive", 10): Published(0.005, 0.159, 0.001),
-    ("naive", 25): Published(0.014, 0.121, 0.02),
-    ("e", 3): Published(0.891, 0.916, 0.959),
-    ("e", 10): Published(0.827, 0.961, 0.858),
-    ("e", 25): Published(0.817, 0.933, 0.817),
-}
 ORDER = ("none", "naive", "ic", "e", "constrained")
 LEARNERS = ("paper", "sampled", "exact")
 
@@ -112,6 +94,8 @@ def exact_reward(config: TrainConfig) -> float | None:
         multiplier = config.multiplier or default_multiplier(config.n_agents)
         naive = naive_pure_reward(config.n_agents, multiplier)
         return {"none": 0.0, "naive": naive, "e": 1.0, "constrained": 1.0}.get(config.mediator)
+    if config.game == "pd":
+        return {"none": 0.0, "naive": 2.0}.get(config.mediator)  # both defect; both commit
     if config.game == "sacrifice" and config.imposes_ic:
         return float(mediated_optimum(sacrifice().payoffs.tolist(), ic=True).values[3].mean())
     if config.game == "sacrifice" and config.mediator in ("none", "naive"):

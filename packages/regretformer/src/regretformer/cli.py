@@ -8,6 +8,7 @@ from typing import Annotated, Any
 
 import tyro
 from gt_core.cli import command, parse_training
+from gt_core.reproduce.command import reproduce_command
 from gt_core.sweep.command import sweep_command
 from rich.console import Console
 from rich.table import Table
@@ -15,6 +16,17 @@ from rich.table import Table
 from regretformer.config import DEFAULT_PRESET, PRESETS, Attack
 from regretformer.distillation_config import DEFAULT_DISTILLATION, DISTILLATIONS
 
+__all__ = [
+    "compare",
+    "cross_misreport",
+    "distill",
+    "evaluate",
+    "export",
+    "import_official",
+    "plot",
+    "reproduce",
+    "train",
+]
 __all__ = ["compare", "cross_misreport", "distill", "evaluate", "export", "import_official", "plot", "sweep", "train"]
 
 
@@ -159,22 +171,11 @@ def distill() -> None:
     """`regretformer-distill`: teach a network to answer as another mechanism does."""
     description = "Teach a network to answer as another mechanism does, and judge both on either one's misreports."
     config, resume = parse_training(DISTILLATIONS, DEFAULT_DISTILLATION, "regretformer-distill", description)
-    from gt_core.environment import prepare
-    from gt_core.run import Run, read_result
-
-    from regretformer.distillation import distil, evaluate_distillation, resolve_teacher
-    from regretformer.report import draw_run
+    from regretformer.distillation import complete_distillation, resolve_teacher
 
     config = resolve_teacher(config)
-    prepare(config.device, config.threads)
-    shown = {"divergence": "train/divergence", "on misreports": "train/divergence_misreports"}
-    run = Run(config, resume=resume, packages=("regretformer",), shown=shown)
-    if run.result is None:
-        distil(run, config)
-        draw_run(run.directory)
-        run.finish(evaluate_distillation(run.directory, config))
-    table = _distillation_table(read_result(run.directory))
-    Console().print(table, f"{run.directory}: result.json, plots/", sep="\n", highlight=False)
+    table = _distillation_table(complete_distillation(config, resume=resume))
+    Console().print(table, f"{config.directory}: result.json, plots/", sep="\n", highlight=False)
 
 
 def _distillation_table(result: dict[str, Any]) -> Table:
@@ -274,3 +275,12 @@ def export() -> None:
     export_onnx(network, file, config.auction.bidders, config.auction.items)
     done = {"file": str(file), "setting": config.setting, "any_size": takes_any_size(network)}
     sys.stdout.write(json.dumps(done) + "\n" if options.json else f"{file}\n")
+
+
+@command
+def reproduce() -> None:
+    """`regretformer-reproduce`: tables and figures of the paper beside our runs."""
+    from regretformer.reproduction import EXPERIMENTS
+
+    description = "Run, or go on with, what stands behind a table of the paper; write it beside ours and the optima."
+    reproduce_command(EXPERIMENTS, "regretformer.reproduction_runs:complete", "regretformer-reproduce", description)

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from gt_core.environment import prepare
 from gt_core.errors import InputError
 from gt_core.run import Run, learn, require_finite
 from gt_core.schedules import cosine
@@ -27,12 +28,42 @@ from regretformer.divergence import divergence
 from regretformer.mechanisms import NamedMechanism, open_mechanisms
 from regretformer.misreports import ascend, frozen
 from regretformer.networks.network import AuctionNetwork
-from regretformer.report import default_evaluation, load_network
+from regretformer.report import default_evaluation, draw_run, load_network
 from regretformer.sources import load_valuations
 from regretformer.train import build_network
 from regretformer.valuations import Valuations
 
-__all__ = ["Distiller", "distil", "evaluate_distillation", "resolve_teacher"]
+__all__ = [
+    "Distiller",
+    "complete_distillation",
+    "distil",
+    "evaluate_distillation",
+    "resolve_teacher",
+]
+
+_SHOWN = {"divergence": "train/divergence", "on misreports": "train/divergence_misreports"}
+
+
+def complete_distillation(config: DistillConfig, *, resume: bool = True) -> dict[str, Any]:
+    """Teach, draw and judge in the config's directory; return the result.
+
+    Args:
+        config: what to run.
+        resume: continue the run in the directory, or start it if there is none; a finished one is not run again.
+
+    Raises:
+        InputError: if there is no such teacher, or none for the setting.
+        RunError: if the directory holds another run.
+        Interrupted: after a signal, once the state is saved.
+    """
+    config = resolve_teacher(config)
+    prepare(config.device, config.threads)
+    run = Run(config, resume=resume, packages=("regretformer",), shown=_SHOWN)
+    if run.result is not None:
+        return run.result
+    distil(run, config)
+    draw_run(run.directory)
+    return run.finish(evaluate_distillation(run.directory, config))
 
 
 def resolve_teacher(config: DistillConfig) -> DistillConfig:

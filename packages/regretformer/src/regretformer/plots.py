@@ -1,6 +1,7 @@
 """Pictures of training: how revenue, regret and the multiplier got where they ended."""
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 
 import matplotlib as mpl
@@ -10,7 +11,15 @@ from numpy.typing import NDArray
 
 from regretformer.oracles import Optimum
 
-__all__ = ["plot_divergence", "plot_learning_curve", "plot_multiplier", "read_metrics", "save", "smooth"]
+__all__ = [
+    "plot_budgets",
+    "plot_divergence",
+    "plot_learning_curve",
+    "plot_multiplier",
+    "read_metrics",
+    "save",
+    "smooth",
+]
 
 mpl.use("Agg")
 
@@ -62,6 +71,32 @@ def plot_divergence(path: Path, metrics: dict[str, NDArray[np.float64]]) -> None
     axis.set_xlabel("iteration")
     axis.set_ylabel("divergence from the teacher (nats)")
     axis.legend(loc="upper right")
+    save(figure, path)
+
+
+def plot_budgets(path: Path, runs: Mapping[str, Mapping[str, Path]]) -> None:
+    """Revenue, regret over revenue and multiplier over iterations, of runs under different budgets.
+
+    Args:
+        path: where to.
+        runs: directories by setting, a column each, and by budget, a colour each.
+    """
+    figure = Figure(figsize=(5.2 * len(runs), 7.8), layout="constrained")
+    panels = figure.subplots(3, len(runs), sharex="col", squeeze=False)
+    names = ("train/revenue", "train/regret_over_revenue", "dual/multiplier")
+    for column, (setting, of_budget) in zip(panels.T, runs.items(), strict=True):
+        for index, (budget, run) in enumerate(of_budget.items()):
+            metrics = read_metrics(run)
+            for axis, name in zip(column, names, strict=True):
+                axis.plot(metrics["step"], smooth(metrics[name]), color=f"C{index}", label=budget)
+            if "augmented" not in budget:
+                column[1].plot(metrics["step"], metrics["dual/budget"], color=f"C{index}", linestyle="dotted")
+        column[0].set_title(setting)
+        column[1].set_yscale("log")
+        column[2].set_xlabel("iteration")
+    for axis, label in zip(panels[:, 0], ("revenue", "sum of regret / revenue", "multiplier"), strict=True):
+        axis.set_ylabel(f"{label}, smoothed")
+    panels[0, 0].legend(title="budget", loc="lower right", fontsize=8)
     save(figure, path)
 
 

@@ -12,13 +12,14 @@ from typing import Annotated, Any
 
 import tyro
 from gt_core.cli import command, parse_training
+from gt_core.reproduce.command import reproduce_command
 from gt_core.sweep.command import sweep_command
 from rich.console import Console
 from rich.table import Table
 
 from rmdp.config import PRESETS, TrainConfig, default_preset
 
-__all__ = ["assign", "evaluate", "export", "plot", "sweep", "train", "video"]
+__all__ = ["assign", "evaluate", "export", "plot", "reproduce", "sweep", "train", "video"]
 
 _ROWS = {
     "welfare": "social welfare (mean return per user)",
@@ -241,6 +242,15 @@ def video() -> None:
     prepare("cpu", options.threads)
     file = str(film_run(options.run, options.out or options.run / "video.mp4", options.steps, options.seed))
     sys.stdout.write((json.dumps({"file": file}) if options.json else file) + "\n")
+
+
+@command
+def reproduce() -> None:
+    """`rmdp-reproduce`: Figure 5 of the paper beside our runs."""
+    from rmdp.reproduction import EXPERIMENTS
+
+    description = "Run, or go on with, what stands behind a figure of the paper; write it beside ours and the ceilings."
+    reproduce_command(EXPERIMENTS, "rmdp.runs:complete", "rmdp-reproduce", description)
 
 
 def _table(figures: Mapping[str, Any], remark: str = "") -> Table:

@@ -1,7 +1,7 @@
 """Pictures of a run: how it learnt, who is served by whom, and what each user gets. Colours are representatives."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,15 @@ from rmdp.envs.resource_gathering import HOME, SIDE, ResourceGatheringBatch
 from rmdp.evaluate import most_probable_actions
 from rmdp.policies import ObservationMoments, Policies
 
-__all__ = ["draw_paths", "plot_learning_curve", "plot_paths", "plot_returns", "plot_targets", "walks_of"]
+__all__ = [
+    "draw_paths",
+    "plot_learning_curve",
+    "plot_learning_curves",
+    "plot_paths",
+    "plot_returns",
+    "plot_targets",
+    "walks_of",
+]
 
 mpl.use("Agg")
 
@@ -33,6 +41,34 @@ def plot_learning_curve(path: Path, metrics: Path, ceiling: float | None, title:
         axes.axhline(ceiling, color="black", linestyle="--", label=f"ceiling {ceiling:.4g}")
     axes.set(title=title, xlabel="million environment steps", ylabel="mean return per user", ylim=(0, None))
     axes.legend(loc="lower right")
+    figure.savefig(path, dpi=120)
+
+
+def plot_learning_curves(path: Path, curves: Mapping[str, Mapping[str, Sequence[Path]]]) -> None:
+    """Welfare while training of several runs of each kind: the mean over seeds, and from the lowest to the highest.
+
+    Args:
+        path: Where to.
+        curves: The metrics of all seeds, by panel and by label.
+    """
+    columns = min(len(curves), 3)
+    height = -(-len(curves) // columns)
+    figure = Figure(figsize=(4.4 * columns, 3.2 * height), layout="constrained")
+    panels = figure.subplots(height, columns, squeeze=False).ravel()
+    for axes, (title, kinds) in zip(panels, curves.items(), strict=False):
+        for label, files in kinds.items():
+            seeds = [[json.loads(line) for line in file.read_text().splitlines()] for file in files]
+            steps = np.array([row["train/env_steps"] for row in seeds[0]]) / 1e6
+            welfare = np.array([[row["train/welfare"] for row in rows] for rows in seeds])
+            axes.plot(steps, welfare.mean(axis=0), label=f"{label} ({len(files)})")
+            axes.fill_between(steps, welfare.min(axis=0), welfare.max(axis=0), alpha=0.2, linewidth=0)
+        ceilings = [row["train/ceiling"] for row in seeds[0][-1:] if "train/ceiling" in row]
+        for ceiling in ceilings:
+            axes.axhline(ceiling, color="black", linestyle="--")
+        axes.set(title=title, xlabel="million environment steps", ylabel="welfare with exploration", ylim=(0, None))
+        axes.legend(loc="lower right", fontsize=8)
+    for axes in panels[len(curves) :]:
+        axes.set_axis_off()
     figure.savefig(path, dpi=120)
 
 

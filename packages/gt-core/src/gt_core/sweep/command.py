@@ -4,6 +4,7 @@ import collections
 import json
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from rich.console import Console
@@ -11,10 +12,10 @@ from rich.table import Table
 
 from gt_core.config import RunConfig
 from gt_core.sweep.driver import Outcome, SweepStopped, sweep
-from gt_core.sweep.options import SweepOptions, parse_sweep
+from gt_core.sweep.options import BackendOptions, SweepOptions, parse_sweep
 from gt_core.sweep.worker import Backend
 
-__all__ = ["sweep_command"]
+__all__ = ["open_backend", "sweep_command"]
 
 
 def sweep_command(
@@ -41,7 +42,7 @@ def sweep_command(
         SystemExit: with status 1 if a cell has failed.
     """
     cells, options = parse_sweep(presets, default, prog, description)
-    backend = _backend(options, [cell.config for cell in cells])
+    backend = open_backend(options, [cell.config for cell in cells], options.out_dir)
     try:
         outcomes = sweep(cells, train, backend, retries=options.retries)
     except SweepStopped as stop:
@@ -52,7 +53,21 @@ def sweep_command(
         raise SystemExit(1)
 
 
-def _backend(options: SweepOptions, configs: Sequence[RunConfig]) -> Backend:
+def open_backend(options: BackendOptions, configs: Sequence[RunConfig], folder: Path) -> Backend:
+    """The backend that the options name.
+
+    Args:
+        options: which.
+        configs: of the cells.
+        folder: of the cells; Slurm's jobs leave their logs there.
+
+    Raises:
+        InputError: if it needs an extra that is not installed, or a cluster that does not answer.
+    """
+    if options.backend == "here":
+        from gt_core.sweep.here import ThisProcess
+
+        return ThisProcess()
     threads = max(config.threads for config in configs)
     if options.backend == "ray":
         from gt_core.sweep.ray_cluster import RayCluster
@@ -62,7 +77,7 @@ def _backend(options: SweepOptions, configs: Sequence[RunConfig]) -> Backend:
     if options.backend == "slurm":
         from gt_core.sweep.slurm import Slurm
 
-        return Slurm(options.out_dir, options.slurm_parameters, options.jobs)
+        return Slurm(folder, options.slurm_parameters, options.jobs)
     from gt_core.sweep.processes import Processes
 
     return Processes(options.jobs, threads)

@@ -20,15 +20,16 @@ from gt_core.config import RunConfig, read_config
 from gt_core.errors import InputError
 from gt_core.sweep.grid import Cell, make_cells
 
-__all__ = ["SweepOptions", "parse_sweep", "split_values"]
+__all__ = ["BackendOptions", "SweepOptions", "parse_sweep", "split_values"]
 
 
 @dataclasses.dataclass(frozen=True)
-class SweepOptions:
-    """What a sweep takes besides the fields of a config."""
+class BackendOptions:
+    """Where cells run."""
 
-    backend: Literal["processes", "ray", "slurm"] = "processes"
-    """Where cells run: processes of this machine; a Ray cluster (extra ray); Slurm through submitit (extra slurm)."""
+    backend: Literal["processes", "here", "ray", "slurm"] = "processes"
+    """Where cells run: processes of this machine; here, one after another in this process; a Ray cluster (extra ray);
+    Slurm through submitit (extra slurm)."""
     address: str = "auto"
     """HOST:PORT of the Ray cluster's head; auto: the cluster that this machine is a node of."""
     slurm: tuple[str, ...] = ()
@@ -37,12 +38,6 @@ class SweepOptions:
     """Cells at a time; 0: as many as there are cores, as the Ray cluster has CPUs, or all at once with Slurm."""
     retries: int = 3
     """How often a cell may die without getting further before it has failed."""
-    out_dir: Path = Path("runs")
-    """Folder of the cells; the directory of each is named after its settings and its config's hash."""
-    config: Path | None = None
-    """JSON file with any of the fields below; options on the command line win over it."""
-    json: bool = False
-    """Print one JSON array with an object per cell and nothing else."""
 
     def __post_init__(self) -> None:
         for name in ("jobs", "retries"):
@@ -57,6 +52,18 @@ class SweepOptions:
         """The parameters by name, whole numbers as such."""
         pairs = (parameter.split("=", 1) for parameter in self.slurm)
         return {name: int(value) if value.isdecimal() else value for name, value in pairs}
+
+
+@dataclasses.dataclass(frozen=True)
+class SweepOptions(BackendOptions):
+    """What a sweep takes besides the fields of a config."""
+
+    out_dir: Path = Path("runs")
+    """Folder of the cells; the directory of each is named after its settings and its config's hash."""
+    config: Path | None = None
+    """JSON file with any of the fields below; options on the command line win over it."""
+    json: bool = False
+    """Print one JSON array with an object per cell and nothing else."""
 
 
 class _Values(NamedTuple):

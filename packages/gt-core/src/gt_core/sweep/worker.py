@@ -39,10 +39,12 @@ class Report(NamedTuple):
     Attributes:
         error: what went wrong; empty if the cell is finished.
         final: whether another attempt would go wrong in the same way.
+        interrupted: whether somebody asked it to stop.
     """
 
     error: str = ""
     final: bool = False
+    interrupted: bool = False
 
 
 class Backend(Protocol):
@@ -93,7 +95,7 @@ def _attempt(task: Task) -> Report:
     except (InputError, NumericalError) as error:
         return Report(str(error), final=True)
     except KeyboardInterrupt as stop:
-        return Report(str(stop) or "interrupted")
+        return Report(str(stop) or "interrupted", interrupted=True)
     except Exception as error:  # whatever it is, the driver is told, and the log has its traceback
         traceback.print_exc()
         return Report(f"{type(error).__name__}: {error}")
