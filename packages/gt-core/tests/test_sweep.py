@@ -17,7 +17,7 @@ from rich.console import Console
 from gt_core.sweep.driver import Outcome, sweep
 from gt_core.sweep.grid import Cell, make_cells
 from gt_core.sweep.processes import Processes
-from gt_core.sweep.worker import Task, run_cell
+from gt_core.sweep.worker import Report, Task, run_cell
 
 TESTS = Path(__file__).parent
 
@@ -52,7 +52,7 @@ def walked(cell: Cell) -> list[int]:
 def test_processes_give_the_bytes_of_cells_run_here_in_another_order(toy: Any, capfd: Any) -> None:
     here, there = cells_in("here", toy, 2), cells_in("there", toy, 2)
     for cell in reversed(here):
-        assert run_cell(Task("toy_training:train", cell.config, Path.cwd())) == ("", False)
+        assert run_cell(Task("toy_training:train", cell.config, Path.cwd())) == Report()
     capfd.readouterr()
     outcomes, said = run(there, "train")
     assert [(outcome.status, outcome.deaths, outcome.error) for outcome in outcomes] == [("finished", 0, "")] * 2
@@ -128,7 +128,7 @@ def test_two_workers_at_one_cell_take_turns(toy: Any) -> None:
     reports: list[Any] = []
     while len(reports) < 2:
         reports += [report for _, report in processes.reports(1.0)]
-    assert reports == [("", False)] * 2
+    assert reports == [Report()] * 2
     assert walked(cell) == list(range(1, 9))
 
 
