@@ -117,12 +117,17 @@ def _list(experiments: Sequence[Experiment], options: ReproduceOptions) -> None:
         sys.stdout.write(json.dumps(found, indent=2) + "\n")
         return
     title = f"training with {slots} runs at a time; estimates"
-    table = Table("", "", "scale", "runs", "finished", "hours left", "runs never timed", title=title)
+    table = Table("", "scale", "runs", "finished", "hours left", "never timed", title=title)
     for one in found:
         numbers = (str(one[name]) for name in ("runs", "finished"))
         hours = in_hours(one["hours"] * _HOUR) if one["hours"] or not one["unknown"] else ""
-        table.add_row(one["option"], one["title"], one["scale"], *numbers, hours, str(one["unknown"] or ""))
-    Console().print(table, highlight=False)
+        if one["scale"] == SCALES[0]:
+            table.add_section()
+        table.add_row(one["option"], one["scale"], *numbers, hours, str(one["unknown"] or ""))
+    console = Console()
+    for experiment in experiments:
+        console.print(f"--{experiment.kind} {experiment.name}: {experiment.title}", highlight=False)
+    console.print(table, highlight=False)
 
 
 def _costs(experiment: Experiment, scale: Scale, out_dir: Path, slots: int) -> dict[str, Any]:
