@@ -10,11 +10,11 @@ A test fails while README.md and the files differ.  Each run was made in the pac
 with the settings that its config.json holds; `--config results/RUN/config.json` repeats it.
 """
 
-import re
 import sys
 from pathlib import Path
 
 from gt_core.pretrained import card, contents, write
+from gt_core.readme import replace_between, replace_line
 from gt_core.run import read_cost, read_result
 from gt_core.stats import interquartile_mean
 
@@ -39,10 +39,7 @@ def tables() -> dict[str, str]:
 def updated(readme: str) -> str:
     """The README's text with each table between its marks."""
     for name, table in tables().items():
-        begin, end = BEGIN.format(name), END.format(name)
-        before, rest = readme.split(begin)
-        _, after = rest.split(end)
-        readme = before + begin + table + end + after
+        readme = replace_between(readme, BEGIN.format(name), END.format(name), table)
     return readme
 
 
@@ -70,7 +67,7 @@ def headline() -> str:
 
 def with_headline(readme: str) -> str:
     """The text of the repository's README with that line."""
-    return re.sub(r"^.*<!-- mediated-marl -->.*$", headline(), readme, flags=re.MULTILINE)
+    return replace_line(readme, "<!-- mediated-marl -->", headline())
 
 
 if __name__ == "__main__":

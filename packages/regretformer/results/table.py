@@ -6,12 +6,12 @@
 A test fails while README.md and the files differ.
 """
 
-import re
 import sys
 from pathlib import Path
 from typing import Any
 
 from gt_core.pretrained import card, contents, write
+from gt_core.readme import replace_between, replace_line
 from gt_core.run import read_cost, read_result
 
 RESULTS = Path(__file__).parent
@@ -56,9 +56,7 @@ def table() -> str:
 
 def updated(readme: str) -> str:
     """The README's text with the table between its marks."""
-    before, rest = readme.split(BEGIN)
-    _, after = rest.split(END)
-    return before + BEGIN + table() + END + after
+    return replace_between(readme, BEGIN, END, table())
 
 
 def shipped() -> dict[str, dict[Path, bytes]]:
@@ -85,7 +83,7 @@ def headline() -> str:
 
 def with_headline(readme: str) -> str:
     """The text of the repository's README with that line."""
-    return re.sub(r"^.*<!-- regretformer -->.*$", headline(), readme, flags=re.MULTILINE)
+    return replace_line(readme, "<!-- regretformer -->", headline())
 
 
 if __name__ == "__main__":

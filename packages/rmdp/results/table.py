@@ -8,12 +8,13 @@ package's `published.json`, with where they come from.
 """
 
 import json
-import re
 import sys
 from pathlib import Path
 from typing import Any
 
 from gt_core.pretrained import card, contents, write
+from gt_core.readme import replace_between, replace_line
+from gt_core.run import read_cost, read_result
 
 from rmdp.reproduction import PUBLISHED
 
@@ -53,17 +54,14 @@ def row(result: dict[str, Any], cost: dict[str, Any], config: dict[str, Any], of
 
 def table() -> str:
     """The whole table, in Markdown."""
-    names = ("result.json", "cost.json", "config.json")
-    runs = [tuple(_read(file.parent / name) for name in names) for file in _files()]
+    runs = [_read(file.parent) for file in RESULTS.glob("*/seed*/result.json")]
     runs.sort(key=lambda run: (run[0]["env"], run[0]["k"], run[0]["algorithm"], run[0]["seed"], run[2]["iterations"]))
     return HEADER + "".join(row(*run, _official(run[0])) for run in runs)
 
 
 def updated(readme: str) -> str:
     """The README's text with the table between its marks."""
-    before, rest = readme.split(BEGIN)
-    _, after = rest.split(END)
-    return before + BEGIN + table() + END + after
+    return replace_between(readme, BEGIN, END, table())
 
 
 def shipped() -> dict[str, dict[Path, bytes]]:
@@ -72,8 +70,7 @@ def shipped() -> dict[str, dict[Path, bytes]]:
 
 
 def _card(name: str, run: Path) -> str:
-    result, cost, config = (_read(run / f"{part}.json") for part in ("result", "cost", "config"))
-    return card(name, "rmdp-train", run, HEADER + row(result, cost, config, []))
+    return card(name, "rmdp-train", run, HEADER + row(*_read(run), []))
 
 
 def _official(result: dict[str, Any]) -> list[dict[str, Any]]:
@@ -81,19 +78,14 @@ def _official(result: dict[str, Any]) -> list[dict[str, Any]]:
     return [run for run in PUBLISHED["runs"] if all(run[name] == result[name] for name in ("env", "k", "algorithm"))]
 
 
-def _files() -> list[Path]:
-    return sorted(RESULTS.glob("*/seed*/result.json"))
-
-
-def _read(file: Path) -> dict[str, Any]:
-    content: dict[str, Any] = json.loads(file.read_text())
-    return content
+def _read(run: Path) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
+    """Result, cost and config."""
+    return read_result(run), read_cost(run), json.loads((run / "config.json").read_text())
 
 
 def headline() -> str:
     """The package's line in the table of the repository's README."""
-    name = "HalfCheetah-v4-k5"
-    result, cost = (_read(RESULTS / SHIPPED[name] / f"{part}.json") for part in ("result", "cost"))
+    result, cost, _ = _read(RESULTS / SHIPPED["HalfCheetah-v4-k5"])
     known = _official(result)[-1]
     cells = (
         "HalfCheetah, 100 users with speeds of their own, 5 policies",
@@ -105,7 +97,7 @@ def headline() -> str:
 
 def with_headline(readme: str) -> str:
     """The text of the repository's README with that line."""
-    return re.sub(r"^.*<!-- rmdp -->.*$", headline(), readme, flags=re.MULTILINE)
+    return replace_line(readme, "<!-- rmdp -->", headline())
 
 
 if __name__ == "__main__":
