@@ -2,8 +2,8 @@
 
 For each robot and budget k, in this order and within one run:
 
-- physics: MuJoCo's native thread pool by itself, open loop, on as many copies and threads as training uses;
-- rollout: the k policies act in these copies, users are not asked and nothing is learnt;
+- physics: MuJoCo's native thread pool by itself, on the very states and actions of a rollout, ten steps a call;
+- rollout: the k policies act in these copies, users are not asked and nothing is learnt; and its rate over physics;
 - paper: whole iterations with the paper's samples, epochs and minibatches (2048, 10, 32);
 - fast: whole iterations with the default plan (2048, 6, 8);
 - official: what the published code was measured at on two cores, and how many times that `paper` is.
@@ -25,7 +25,9 @@ import numpy as np
 import torch
 from rmdp.algorithms.em import EM
 from rmdp.config import PRESETS, TrainConfig
+from rmdp.envs.batch import Step
 from rmdp.envs.mujoco import MujocoBatch
+from rmdp.representatives import Representatives
 from rmdp.setup import build_population
 from rmdp_rollout import STEPS, plain_loop, raw_pool, seconds
 from stable_baselines3 import PPO
@@ -46,27 +48,35 @@ def config_of(plan: str, env: str, k: int, threads: int, samples: int) -> TrainC
     return dataclasses.replace(PRESETS[plan], env=env, k=k, copies=0, threads=threads, samples=samples)
 
 
-def learning_rates(config: TrainConfig, iterations: int) -> tuple[float, float]:
-    """Steps per second of the rollout alone and of whole iterations, medians."""
+def learning_rates(config: TrainConfig, iterations: int) -> tuple[float, float, float]:
+    """Steps per second of physics by itself, of the rollout, and of whole iterations, medians."""
     learner = EM(config, build_population(config))
     learner.iterate()  # memory is allocated, observations are normalised from here on
-    steps = config.steps_per_iteration
-    rollout = median(seconds(learner.representatives.collect) for _ in range(iterations))
+    rates = [physics_and_rollout(learner.representatives) for _ in range(iterations)]
+    physics, rollout = (median(column) for column in zip(*rates, strict=True))
     whole = median(seconds(learner.iterate) for _ in range(iterations))
     learner.representatives.env.close()
-    return steps / rollout, steps / whole
+    return physics, rollout, config.steps_per_iteration / whole
 
 
-def physics_rate(config: TrainConfig, rounds: int) -> float:
-    """Steps per second of MuJoCo's pool, open loop."""
-    random, copies = np.random.default_rng(0), config.copies_each * config.k
-    batch = MujocoBatch(config.env, copies, random, threads=config.threads)
-    batch.reset()
-    run, states = raw_pool(batch, batch.threads), batch.state()["physics"]
-    actions = random.uniform(-1, 1, (STEPS, copies, batch.actions.size)).astype(np.float32)
-    took = median(seconds(lambda: run(states, actions)) for _ in range(rounds))
-    batch.close()
-    return STEPS * copies / took
+def physics_and_rollout(representatives: Representatives) -> tuple[float, float]:
+    """Steps per second of MuJoCo's pool alone, and of a rollout, for the same motion."""
+    batch, states = representatives.env, []
+    assert isinstance(batch, MujocoBatch)
+    before, step = representatives.state_dict(), batch.step
+
+    def remember(actions: np.ndarray) -> Step:
+        states.append(batch.state()["physics"])
+        return step(actions)
+
+    batch.step = remember  # type: ignore[method-assign]
+    actions = representatives.collect().transition.action
+    batch.step = step  # type: ignore[method-assign]
+    representatives.load_state_dict(before)
+    rollout = seconds(representatives.collect)
+    run, starts = raw_pool(batch, batch.threads), range(0, len(states) - STEPS + 1, STEPS)
+    alone = sum(seconds(lambda at=at: run(states[at], actions[at : at + STEPS])) for at in starts)
+    return len(starts) * STEPS * batch.copies / alone, len(states) * batch.copies / rollout
 
 
 def stable_baselines3_rate(env: str, samples: int, iterations: int) -> float:
@@ -89,16 +99,15 @@ def main() -> None:
     torch.set_num_threads(threads)
     print(f"{threads} threads, {samples} samples, environment steps per second")
     print(
-        f"{'environment':15} {'k':>3} {'physics':>8} {'rollout':>8} {'paper':>8} {'fast':>8} {'official':>12} {'x':>5}"
+        f"{'environment':15} {'k':>3} {'physics':>8} {'rollout':>15} {'paper':>8} {'fast':>8} {'official':>12} {'x':>5}"
     )
     for env in dict.fromkeys(env for env, _ in OFFICIAL):
         for k, (low, high) in ((k, rates) for (name, k), rates in OFFICIAL.items() if name == env):
             paper = config_of("paper", env, k, threads, samples)
-            physics = physics_rate(paper, 2 * iterations + 1)
-            rollout, whole = learning_rates(paper, iterations)
-            _, fast = learning_rates(config_of("fast", env, k, threads, samples), iterations)
+            physics, rollout, whole = learning_rates(paper, iterations)
+            _, _, fast = learning_rates(config_of("fast", env, k, threads, samples), iterations)
             official = f"{low}" if low == high else f"{low}-{high}"
-            rates = f"{physics:8.0f} {rollout:8.0f} {whole:8.0f} {fast:8.0f}"
+            rates = f"{physics:8.0f} {rollout:8.0f} {rollout / physics:6.1%} {whole:8.0f} {fast:8.0f}"
             print(f"{env:15} {k:3} {rates} {official:>12} {whole / high:5.1f}", flush=True)
         loop, theirs = plain_loop(env), stable_baselines3_rate(env, samples, iterations)
         print(f"{env:15}     one Gymnasium environment {loop:.0f}, Stable-Baselines3's PPO {theirs:.0f}", flush=True)

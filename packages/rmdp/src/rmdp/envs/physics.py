@@ -16,6 +16,7 @@ into records of the logger `rmdp.mujoco`.
 """
 
 import logging
+import math
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -103,6 +104,7 @@ class RolloutPhysics:
         self._datas = [mujoco.MjData(model) for _ in range(threads)]
         self._pool = rollout.Rollout(nthread=threads if threads > 1 else 0)
         self._nq, self._frame_skip = model.nq, frame_skip
+        self._together = math.ceil(copies / (2 * threads))  # handing out small shares takes a tenth of a step
         self._duration = model.opt.timestep * frame_skip
         self.state = np.zeros((copies, mujoco.mj_stateSize(model, _FULL)))
         self.diverged = np.zeros(copies, dtype=bool)
@@ -128,6 +130,7 @@ class RolloutPhysics:
             nstep=self._frame_skip,
             state=self._path,
             sensordata=self._sensors,
+            chunk_size=self._together,
         )
         end = self._path[:, -1]
         clock_is_off = np.abs(end[:, 0] - self.state[:, 0] - self._duration) > self._duration / (2 * self._frame_skip)
