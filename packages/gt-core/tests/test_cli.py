@@ -1,5 +1,6 @@
 import dataclasses
 import json
+import math
 import subprocess
 import sys
 from pathlib import Path
@@ -28,8 +29,15 @@ class ToyConfig(RunConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.rate <= 0:
-            raise InputError(f"rate must be positive, got {self.rate}")
+        self.require("(0, inf)", "rate")
+
+
+@dataclasses.dataclass(frozen=True)
+class Unchecked(RunConfig):
+    """A config that takes any rate."""
+
+    preset: str = "plain"
+    rate: float = 1.0
 
 
 PRESETS = {"plain": ToyConfig(), "quick": ToyConfig(preset="quick", rate=2.0)}
@@ -57,7 +65,7 @@ def test_config_integer_where_a_float_is_meant() -> None:
         ({"rat": 1.0}, r"here: .*rat.*the fields are preset, seed, out_dir"),
         ({"rate": "fast"}, "rate"),
         ({"kind": "c"}, "kind"),
-        ({"rate": -1.0}, "rate must be positive, got -1.0"),
+        ({"rate": -1.0}, "rate must be positive and finite, got -1.0"),
         ({"threads": 0}, "threads must be at least 1, got 0"),
         ({"device": "tpu"}, "device must be cpu, cuda or cuda:N, got 'tpu'"),
     ],
@@ -65,6 +73,23 @@ def test_config_integer_where_a_float_is_meant() -> None:
 def test_config_refuses_and_names(values: dict[str, object], message: str) -> None:
     with pytest.raises(InputError, match=message):
         from_dict(ToyConfig(), values, "here")
+
+
+@pytest.mark.parametrize(
+    ("interval", "inside", "outside"),
+    [
+        ("[1, inf)", (1.0, 1e9), {0.5: "at least 1, got 0.5", math.inf: "at least 1 and finite", math.nan: "at least"}),
+        ("(0, inf)", (1e-9,), {0.0: "positive and finite", math.inf: "positive and finite", math.nan: "positive"}),
+        ("(0, 1]", (0.5, 1.0), {0.0: r"in \(0, 1\], got 0.0", 1.5: "got 1.5", math.nan: "got nan"}),
+        ("[0, 1)", (0.0, 0.5), {1.0: r"in \[0, 1\), got 1.0", -0.1: "got -0.1"}),
+    ],
+)
+def test_config_interval(interval: str, inside: tuple[float, ...], outside: dict[float, str]) -> None:
+    for rate in inside:
+        Unchecked(rate=rate).require(interval, "rate")
+    for rate, message in outside.items():
+        with pytest.raises(InputError, match=f"rate must .*{message}"):
+            Unchecked(rate=rate).require(interval, "rate")
 
 
 @pytest.mark.parametrize("content", ["", "[1]", "{", "\x00"])

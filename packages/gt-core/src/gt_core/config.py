@@ -6,6 +6,7 @@ that cannot work, and a JSON file may set any subset of the fields but no others
 
 import dataclasses
 import json
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypeVar
@@ -35,12 +36,31 @@ class RunConfig:
     """Also write TensorBoard event files (needs the extra gt-core[tensorboard])."""
 
     def __post_init__(self) -> None:
-        if self.seed < 0:
-            raise InputError(f"seed must be at least 0, got {self.seed}")
-        if self.threads < 1:
-            raise InputError(f"threads must be at least 1, got {self.threads}")
+        self.require("[0, inf)", "seed")
+        self.require("[1, inf)", "threads")
         if self.device != "cpu" and self.device.split(":")[0] != "cuda":
             raise InputError(f"device must be cpu, cuda or cuda:N, got {self.device!r}")
+
+    def require(self, interval: str, *names: str) -> None:
+        """Refuse numbers outside an interval.
+
+        Args:
+            interval: such as "[1, inf)", "(0, inf)" or "[0, 1)"; a round bracket leaves the end out.
+            names: the fields that must lie in it.
+
+        Raises:
+            InputError: one of them does not, or is no number.
+        """
+        low, high = (float(end) for end in interval[1:-1].split(", "))
+        for name in names:
+            value = getattr(self, name)
+            if low < value < high or (value == low and interval[0] == "[") or (value == high and interval[-1] == "]"):
+                continue
+            if high < math.inf:
+                raise InputError(f"{name} must lie in {interval}, got {value}")
+            if interval == "(0, inf)":
+                raise InputError(f"{name} must be positive and finite, got {value}")
+            raise InputError(f"{name} must be at least {low:g}{' and finite' if value >= low else ''}, got {value}")
 
     @property
     def name(self) -> str:

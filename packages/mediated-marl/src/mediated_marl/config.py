@@ -82,20 +82,12 @@ class TrainConfig(RunConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for name in ("seeds", "iterations", "hidden", "critic_hidden", "games", "log_every"):
-            if getattr(self, name) < 1:
-                raise InputError(f"{name} must be at least 1, got {getattr(self, name)}")
-        for name in ("margin", "damping", "weight_decay", "gradient_clip", "slack_weight"):
-            if not 0 <= getattr(self, name) < float("inf"):
-                raise InputError(f"{name} must be at least 0 and finite, got {getattr(self, name)}")
-        rates = ("agent_rate", "mediator_rate", "agent_critic_rate", "mediator_critic_rate", "dual_rate")
-        for name in (*rates, "entropy_start", "entropy_end"):
-            if not 0 < getattr(self, name) < float("inf"):
-                raise InputError(f"{name} must be positive and finite, got {getattr(self, name)}")
-        if not 0 < self.final_rates <= 1:
-            raise InputError(f"final_rates must lie in (0, 1], got {self.final_rates}; 1 keeps all rates constant")
-        if not 0 <= self.gradient_memory < 1:
-            raise InputError(f"gradient_memory must lie in [0, 1), got {self.gradient_memory}")
+        self.require("[1, inf)", "seeds", "iterations", "hidden", "critic_hidden", "games", "log_every")
+        self.require("[0, inf)", "margin", "damping", "weight_decay", "gradient_clip", "slack_weight")
+        self.require("(0, inf)", "agent_rate", "mediator_rate", "agent_critic_rate", "mediator_critic_rate")
+        self.require("(0, inf)", "dual_rate", "entropy_start", "entropy_end")
+        self.require("(0, 1]", "final_rates")
+        self.require("[0, 1)", "gradient_memory")
         if self.device != "cpu":
             raise InputError(f"device is {self.device}, but one-step games have only small tensors; use --device cpu")
         if self.multipliers == "agent" and self.game == "pgg":

@@ -1,6 +1,5 @@
 """What a training run in a game of several steps is told; imports no torch, so that `--help` answers at once."""
 
-import math
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -91,21 +90,13 @@ class MarkovConfig(RunConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for name in ("n_agents", "horizon", "seeds", "iterations", "games", "hidden", "layers", "log_every"):
-            if getattr(self, name) < 1:
-                raise InputError(f"{name} must be at least 1, got {getattr(self, name)}")
-        for name in ("margin", "damping", "gradient_clip"):
-            if not 0 <= getattr(self, name) < math.inf:
-                raise InputError(f"{name} must be at least 0 and finite, got {getattr(self, name)}")
-        rates = ("agent_rate", "agent_critic_rate", "mediator_rate", "mediator_critic_rate", "dual_rate")
-        for name in (*rates, "entropy_start", "entropy_end", "mediator_entropy", "reward_scale", "multiplier_start"):
-            if not 0 < getattr(self, name) < math.inf:
-                raise InputError(f"{name} must be positive and finite, got {getattr(self, name)}")
-        for name in ("discount", "decay", "exploration"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise InputError(f"{name} must lie in [0, 1], got {getattr(self, name)}")
-        if not 0 < self.final_rates <= 1:
-            raise InputError(f"final_rates must lie in (0, 1], got {self.final_rates}; 1 keeps all rates constant")
+        self.require("[1, inf)", "n_agents", "horizon", "seeds", "iterations", "games", "hidden", "layers", "log_every")
+        self.require("[0, inf)", "margin", "damping", "gradient_clip")
+        self.require("(0, inf)", "agent_rate", "agent_critic_rate", "mediator_rate", "mediator_critic_rate")
+        self.require("(0, inf)", "dual_rate", "entropy_start", "entropy_end", "mediator_entropy")
+        self.require("(0, inf)", "reward_scale", "multiplier_start")
+        self.require("[0, 1]", "discount", "decay", "exploration")
+        self.require("(0, 1]", "final_rates")
         if self.device != "cpu":
             raise InputError(f"device is {self.device}, but episodes are played in small tensors; use --device cpu")
         self._check_game()

@@ -41,15 +41,6 @@ _RECIPES = {
     math.inf: Recipe(16_000, 256, 64, 1e-3, 4, 6, 0.1, 0.1, 0.15),
 }  # by the largest number of bidders times items
 
-_POSITIVE = (
-    "regret_budget", "budget_margin", "multiplier_start", "penalty", "ascent_rate", "clip_norm",
-)  # fmt: skip
-_COUNTS = ("values_per_group", "pool_visits", "dataset_batches", "evaluation_valuations")
-_AT_LEAST_0 = (
-    "iterations", "batch", "candidates", "pool_batches", "learning_rate", "learning_rate_end", "penalty_step",
-    "budget_start", "dual_rate",
-)  # fmt: skip
-
 
 @dataclasses.dataclass(frozen=True)
 class TrainConfig(RunConfig):
@@ -137,23 +128,17 @@ class TrainConfig(RunConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for name in _POSITIVE:
-            if not 0 < getattr(self, name) < math.inf:
-                raise InputError(f"{name} must be positive and finite, got {getattr(self, name)}")
-        for name in _COUNTS:
-            if getattr(self, name) < 1:
-                raise InputError(f"{name} must be at least 1, got {getattr(self, name)}")
-        for name in _AT_LEAST_0:
-            if not 0 <= getattr(self, name) < math.inf:
-                raise InputError(f"{name} must be at least 0, got {getattr(self, name)}")
+        self.require("(0, inf)", "regret_budget", "budget_margin", "multiplier_start", "penalty", "ascent_rate")
+        self.require("(0, inf)", "clip_norm")
+        self.require("[1, inf)", "values_per_group", "pool_visits", "dataset_batches", "evaluation_valuations")
+        self.require("[0, inf)", "iterations", "batch", "candidates", "pool_batches", "learning_rate")
+        self.require("[0, inf)", "learning_rate_end", "penalty_step", "budget_start", "dual_rate")
+        self.require("[0, 1)", "dual_floor")
+        self.require("(0, 1]", "budget_until")
         if self.ascent_steps < -1:
             raise InputError(f"ascent_steps must be at least 0, or -1 for the default, got {self.ascent_steps}")
         if not (0 <= self.imitation < 1 or self.imitation == -1):
             raise InputError(f"imitation must lie in [0, 1), or be -1 for the default, got {self.imitation}")
-        if not 0 <= self.dual_floor < 1:
-            raise InputError(f"dual_floor must lie in [0, 1), got {self.dual_floor}")
-        if not 0 < self.budget_until <= 1:
-            raise InputError(f"budget_until must lie in (0, 1], got {self.budget_until}")
         if 0 < self.budget_start < self.regret_budget:
             raise InputError(f"budget_start {self.budget_start} is below regret_budget {self.regret_budget}; raise it")
         if self.search != "published" and self.auction.bidders > 1 and self.batch % self.values_per_group:

@@ -1,12 +1,10 @@
 """What a distillation is made of, and its presets."""
 
 import dataclasses
-import math
 from typing import Annotated, Literal
 
 import tyro
 from gt_core.config import RunConfig
-from gt_core.errors import InputError
 
 from regretformer.config import TrainConfig
 
@@ -58,13 +56,10 @@ class DistillConfig(RunConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for name in ("misreport_rate", "learning_rate", "clip_norm", "regret_budget"):
-            value = getattr(self, name)
-            if not 0 < value < math.inf:
-                raise InputError(f"{name} must be positive and finite, got {value}")
-        for name, least in (("iterations", 1), ("batch", 1), ("evaluation_valuations", 2), ("misreport_steps", 0)):
-            if getattr(self, name) < least:
-                raise InputError(f"{name} must be at least {least}, got {getattr(self, name)}")
+        self.require("(0, inf)", "misreport_rate", "learning_rate", "clip_norm", "regret_budget")
+        self.require("[0, inf)", "misreport_steps")
+        self.require("[1, inf)", "iterations", "batch")
+        self.require("[2, inf)", "evaluation_valuations")
 
     @property
     def student(self) -> TrainConfig:

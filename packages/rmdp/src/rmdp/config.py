@@ -97,17 +97,14 @@ class TrainConfig(RunConfig):
             raise InputError(f"k must be between 1 and the number of users, got k = {self.k}, n = {self.n}")
         if self.env == _GATHERING and self.users == "auto" and self.n != _CELLS:
             raise InputError(f"{_GATHERING} has {_CELLS} users, one per cell, got n = {self.n}: use --n {_CELLS}")
-        for name in ("iterations", "epochs", "minibatches", "evaluation_episodes", "n"):
-            if getattr(self, name) < 1:
-                raise InputError(f"{name} must be at least 1, got {getattr(self, name)}")
-        for name in ("sigma", "learning_rate", "final_learning_rate", "clip", "kl_limit", "gradient_norm"):
-            self._require_positive(name)
-        for name in ("entropy", "final_entropy", "assignment_rate"):
-            self._require_positive(name)
-        for name in ("warm_up", "copies", "samples"):
-            if getattr(self, name) < 0:
-                raise InputError(f"{name} must be at least 0, got {getattr(self, name)}")
-        self._require_shares()
+        self.require("[1, inf)", "iterations", "epochs", "minibatches", "evaluation_episodes", "n", "ease")
+        self.require("(0, inf)", "sigma", "learning_rate", "final_learning_rate", "clip", "kl_limit", "gradient_norm")
+        self.require("(0, inf)", "entropy", "final_entropy", "assignment_rate")
+        self.require("[0, inf)", "warm_up", "copies", "samples")
+        self.require("(0, 1]", "gamma", "gae_lambda", "ease_until")
+        self.require("[0, 1]", "balance_until")
+        self.require("[0, 1)", "memory")
+        self.require("(0, 1)", "pretrain")
         self._require_bound()
         if any(size < 1 for size in self.hidden):
             raise InputError(f"hidden layers need at least 1 unit, got {self.hidden}")
@@ -143,10 +140,6 @@ class TrainConfig(RunConfig):
         env = self.env.replace("/", "-").replace(":", "-")
         return f"{env}-k{self.k}-{self.algorithm}-{self.preset}-seed{self.seed}"
 
-    def _require_positive(self, name: str) -> None:
-        if not 0 < getattr(self, name) < math.inf:
-            raise InputError(f"{name} must be positive and finite, got {getattr(self, name)}")
-
     def _require_bound(self) -> None:
         bounds = {"one-for-all": 1, "one-each": self.n}
         needed = bounds.get(self.algorithm, self.k)
@@ -154,21 +147,6 @@ class TrainConfig(RunConfig):
             raise InputError(f"{self.algorithm} has {needed} policies, got k = {self.k}: use --k {needed}")
         if self.algorithm == "cluster" and self.iterations < 2:
             raise InputError(f"cluster needs at least 2 iterations, one of them to pretrain, got {self.iterations}")
-
-    def _require_shares(self) -> None:
-        for name in ("gamma", "gae_lambda"):
-            if not 0 < getattr(self, name) <= 1:
-                raise InputError(f"{name} must lie in (0, 1], got {getattr(self, name)}")
-        if not 0 <= self.memory < 1:
-            raise InputError(f"memory must lie in [0, 1), got {self.memory}")
-        if not 1 <= self.ease < math.inf:
-            raise InputError(f"ease must be at least 1 and finite, got {self.ease}")
-        if not 0 <= self.balance_until <= 1:
-            raise InputError(f"balance_until must lie in [0, 1], got {self.balance_until}")
-        if not 0 < self.pretrain < 1:
-            raise InputError(f"pretrain must lie in (0, 1), got {self.pretrain}")
-        if not 0 < self.ease_until <= 1:
-            raise InputError(f"ease_until must lie in (0, 1], got {self.ease_until}")
 
 
 _PAPER = TrainConfig(
