@@ -21,8 +21,8 @@ BEGIN, END = "<!-- results/table.py writes from here -->\n", "<!-- to here -->\n
 PRETRAINED = RESULTS.parent / "src" / "regretformer" / "pretrained"
 SHIPPED = {"1x2": "1x2/seed0", "2x2": "2x2/seed0", "2x3": "2x3/seed0", "416x47": "416x47/seed0"}
 COLUMNS = (
-    "setting", "network", "seed", "revenue", "exact optimum", "best truthful baseline", "honest regret / revenue",
-    "in training", "honest / training", "protocol sees", "seconds",
+    "setting", "network", "budget", "seed", "revenue", "exact optimum", "best truthful baseline",
+    "honest regret / revenue", "in training", "honest / training", "protocol sees", "seconds",
 )  # fmt: skip
 HEADER = f"| {' | '.join(COLUMNS)} |\n{'|---' * len(COLUMNS)}|\n"
 
@@ -35,6 +35,7 @@ def row(result: dict[str, Any], cost: dict[str, Any]) -> str:
     cells = (
         result["setting"],
         result["net"],
+        f"{result['regret_budget']:g}" if result["constraint"] == "budget" else "none (augmented Lagrangian)",
         result["seed"],
         f"{result['revenue']:.4f} ± {(high - low) / 2:.4f}",
         optimum,
