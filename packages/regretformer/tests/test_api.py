@@ -15,7 +15,7 @@ from regretformer.train import Trainer
 @pytest.mark.parametrize("progress", [False, True])
 def test_learn_is_training_without_a_directory(progress: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     """As many iterations as the setting's size needs, unless told otherwise."""
-    monkeypatch.setattr(config, "_RECIPES", {2: Recipe(3, 64, 64, 2e-3, 0, 16, 1e-2, 0.3, 0.0)})
+    monkeypatch.setattr(config, "_RECIPES", {2: Recipe(3, batch=64, candidates=64)})
     network = learn("smoke", iterations=0, progress=progress)
     trainer = Trainer(dataclasses.replace(PRESETS["smoke"], iterations=3))
     for _ in range(3):

@@ -245,7 +245,7 @@ def test_training_on_a_gpu(recipe: str) -> None:
         ({"iterations": -1}, "iterations must be at least 0, got -1"),
         ({"candidates": -1}, "candidates must be at least 0, got -1"),
         ({"ascent_steps": -2}, "ascent_steps must be at least 0, or -1 for the default, got -2"),
-        ({"budget_until": 1.5}, r"budget_until must lie in \(0, 1\], got 1.5"),
+        ({"budget_until": 1.5}, r"budget_until must lie in \[0, 1\], got 1.5"),
         ({"budget_start": 1e-4}, "budget_start 0.0001 is below regret_budget 0.001"),
         (
             {"setting": "2x2", "batch": 100, "values_per_group": 32},

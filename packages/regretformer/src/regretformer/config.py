@@ -23,23 +23,28 @@ class Recipe(NamedTuple):
     """What depends on how large a setting is; see the fields of `TrainConfig` by the same names."""
 
     iterations: int
-    batch: int
-    candidates: int
-    learning_rate: float
-    ascent_steps: int
-    pool_batches: int
-    budget_start: float
-    dual_rate: float
-    imitation: float
+    batch: int = 512
+    candidates: int = 1024
+    learning_rate: float = 2e-3
+    ascent_steps: int = 0
+    pool_batches: int = 16
+    budget_start: float = 1e-2
+    budget_until: float = 0.6
+    dual_rate: float = 0.3
+    imitation: float = 0.0
 
 
 _RECIPES = {
-    2: Recipe(9_000, 512, 1024, 2e-3, 0, 16, 1e-2, 0.3, 0.0),
-    4: Recipe(24_000, 512, 1024, 2e-3, 0, 16, 1e-2, 0.3, 0.0),
-    6: Recipe(20_000, 512, 2048, 2e-3, 1, 16, 1e-2, 0.3, 0.0),
-    10: Recipe(8_000, 256, 64, 1e-3, 4, 16, 1e-2, 0.3, 0.0),
-    math.inf: Recipe(16_000, 256, 64, 1e-3, 4, 6, 0.1, 0.1, 0.15),
-}  # by the largest number of bidders times items
+    2: Recipe(9_000),
+    4: Recipe(24_000),
+    6: Recipe(20_000, candidates=2048, ascent_steps=1),
+    10: Recipe(8_000, batch=256, candidates=64, learning_rate=1e-3, ascent_steps=4),
+    math.inf: Recipe(
+        40_000, candidates=128, learning_rate=1e-3, ascent_steps=4, pool_batches=6, budget_start=0.1, budget_until=0.8,
+        dual_rate=0.1, imitation=0.05,
+    ),
+}  # fmt: skip
+"""By the largest number of bidders times items."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -74,8 +79,8 @@ class TrainConfig(RunConfig):
     """R_max: the largest allowed sum of regret over bidders, as a share of revenue."""
     budget_start: float = 0
     """Where the budget starts; it falls geometrically to the regret budget. 0: as the setting's size needs."""
-    budget_until: float = 0.6
-    """Share of training after which the budget is the final one."""
+    budget_until: float = 0
+    """Share of training after which the budget is the final one; 0: as the setting's size needs."""
     budget_margin: float = 0.77
     """Share of the budget that training aims at: its search sees a little less than all regret, and the rest keeps
     the budget when regret is measured on a thousand valuations only."""
@@ -134,7 +139,7 @@ class TrainConfig(RunConfig):
         self.require("[0, inf)", "iterations", "batch", "candidates", "pool_batches", "learning_rate")
         self.require("[0, inf)", "learning_rate_end", "penalty_step", "budget_start", "dual_rate")
         self.require("[0, 1)", "dual_floor")
-        self.require("(0, 1]", "budget_until")
+        self.require("[0, 1]", "budget_until")
         if self.ascent_steps < -1:
             raise InputError(f"ascent_steps must be at least 0, or -1 for the default, got {self.ascent_steps}")
         if not (0 <= self.imitation < 1 or self.imitation == -1):
