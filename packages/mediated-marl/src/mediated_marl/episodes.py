@@ -61,11 +61,10 @@ class Episodes(NamedTuple):
         """Room for episodes of `shape` = (S, N, T, B), rewards of `dtype`; nobody is locked."""
         seeds, n_agents, steps, games = shape
         before = (seeds, n_agents, steps + 1, games)
-        return cls(
-            *(np.zeros(before, kind) for kind in (bool, np.int64, np.int64, bool)),
-            *(np.zeros(shape, kind) for kind in (bool, np.int64, dtype, bool)),
-            np.zeros((seeds, 1, steps, games), bool),
-        )
+        arrays = [np.zeros(before, kind) for kind in (bool, np.int64, np.int64, bool)]
+        arrays += [np.zeros(shape, kind) for kind in (bool, np.int64, dtype, bool)]
+        arrays.append(np.zeros((seeds, 1, steps, games), bool))
+        return cls(*arrays)
 
     @classmethod
     def of(cls, played: Rollout) -> "Episodes":
