@@ -10,10 +10,10 @@ from gt_core.run import Run
 
 from mediated_marl.backward_induction import chances, evaluate_rounds, outcome_chances, reach, unfold
 from mediated_marl.coalitions import TooLargeError, coalition_members, coalition_number, coalition_probabilities
+from mediated_marl.episodes import Episodes, agents_first, agents_last
 from mediated_marl.games import IteratedPublicGoodsGame, RepeatedMatrixGame, two_step_prisoners_dilemma
 from mediated_marl.markov import MarkovTrainer, agent_returns, agents_slope, mediator_slope, weigh
 from mediated_marl.markov_audit import audit_estimated, audit_exact
-from mediated_marl.markov_by_hand import Episodes, agents_first, agents_last
 from mediated_marl.markov_config import MARKOV_PRESETS, MarkovConfig
 from mediated_marl.markov_multipliers import MultiplierNetwork, MultiplierTable
 from mediated_marl.markov_players import MarkovPlayers
@@ -268,17 +268,17 @@ def test_evidence_of_one_episode_by_hand():
 
 
 def test_multiplier_tables_share_as_they_say():
-    committed = torch.tensor([[[True, False], [True, True], [False, False]]])
-    violation, weights = torch.tensor([[[1.0, 3.0], [5.0, 7.0], [0.0, 0.0]]]), torch.ones(1, 3, 2)
-    weights[0, 2] = 0
+    committed = np.array([[[True, True, False], [False, True, False]]])[..., np.newaxis]  # two agents, three steps
+    violation = np.array([[[1.0, 5.0, 0.0], [3.0, 7.0, 0.0]]])[..., np.newaxis]
+    counted = np.broadcast_to(np.array([True, True, False])[:, np.newaxis], committed.shape)
     by_step = [0, 0, 1.0, 3.0, *[0] * 4, *[0] * 6, 5.0, 7.0, *[0] * 8]  # two agents in four coalitions at each step
     for form, means in (("scalar", [4.0]), ("agent", [3.0, 5.0]), ("size", [0, 2.0, 6.0]), ("step", by_step)):
         table = MultiplierTable(form, 2, 1, 0.1, horizon=3)
-        table.ascend(committed, violation, weights)
+        table.ascend(committed, violation, counted)
         assert table.multiplier.value.log().div(0.1)[0].tolist() == pytest.approx(means)
     table = MultiplierTable("coalition", 2, 1, 0.1)
-    table.ascend(committed, violation, weights)
-    assert table.at(committed).log().div(0.1)[0].tolist() == pytest.approx(violation[0], abs=1e-5)
+    table.ascend(committed, violation, counted)
+    assert np.log(table.at(committed)) / 0.1 == pytest.approx(violation, abs=1e-5)
 
 
 def test_multiplier_table_refuses_more_than_fit():
@@ -288,17 +288,17 @@ def test_multiplier_table_refuses_more_than_fit():
 
 def test_multiplier_table_damps_by_the_recent_violation():
     """Two ascents of 0.1 by hand: ln lambda sums the violations 2 and -4, the average takes a twentieth of each."""
-    committed, weights = torch.ones(1, 1, 1, 1, dtype=torch.bool), torch.ones(1, 1, 1, 1)
+    committed, one = np.ones((1, 1, 1, 1), bool), np.ones((1, 1, 1, 1))
     table = MultiplierTable("step", 1, 1, 0.1, damping=3.0)
     assert table.at(committed).item() == 1
-    table.ascend(committed, 2 * weights, weights)
-    assert table.at(committed).log().item() == pytest.approx(0.1 * 2 + 3 * 0.1)
-    table.ascend(committed, -4 * weights, weights)
-    assert table.at(committed).log().item() == pytest.approx(-0.1 * 2 + 3 * (0.95 * 0.1 - 0.2))
+    table.ascend(committed, 2 * one, committed)
+    assert np.log(table.at(committed)).item() == pytest.approx(0.1 * 2 + 3 * 0.1)
+    table.ascend(committed, -4 * one, committed)
+    assert np.log(table.at(committed)).item() == pytest.approx(-0.1 * 2 + 3 * (0.95 * 0.1 - 0.2))
     other = MultiplierTable("step", 1, 1, 0.1, damping=3.0)
     other.load_state_dict(table.state_dict())
-    table.ascend(committed, weights, weights)
-    assert other.at(committed).log().item() == pytest.approx(-0.1 * 2 + 3 * (0.95 * 0.1 - 0.2))
+    table.ascend(committed, one, committed)
+    assert np.log(other.at(committed)).item() == pytest.approx(-0.1 * 2 + 3 * (0.95 * 0.1 - 0.2))
     assert other.at(~committed).item() == 1  # never visited
 
 

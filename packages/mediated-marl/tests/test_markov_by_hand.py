@@ -6,13 +6,14 @@ import numpy as np
 import pytest
 import torch
 
+from mediated_marl.episodes import Episodes, agents_first, agents_last, play_episodes
 from mediated_marl.games import CoinGame, IteratedPublicGoodsGame, RepeatedMatrixGame, prisoners_dilemma
 from mediated_marl.markov import MarkovTrainer, agent_returns, mediator_returns, weigh
-from mediated_marl.markov_by_hand import Episodes, agents_first, agents_last, draw
+from mediated_marl.markov_by_hand import draw
 from mediated_marl.markov_config import MARKOV_PRESETS
 from mediated_marl.markov_multipliers import MultiplierNetwork
 from mediated_marl.networks import MASKED, entropy
-from mediated_marl.rollout import TensorArena, masked
+from mediated_marl.rollout import Rollout, TensorArena, masked, roll_out
 
 BONUS = 0.3
 GAMES = {
@@ -37,6 +38,17 @@ def build():
     torch.set_default_dtype(torch.float64)
     yield trainer
     torch.set_default_dtype(torch.float32)
+
+
+def as_rollout(one, episodes):
+    """Episodes that a trainer played, agents last; what was seen is what its networks read."""
+    arrays, n_agents = one.arrays, one.arena.n_agents
+    observations = torch.from_numpy(arrays.agent_inputs[:, :, :-2].copy()).permute(0, 3, 4, 1, 2)
+    features = arrays.states[:, :2, : one.arena.state_size]  # of each step, and of the one after
+    features = torch.from_numpy(np.concatenate([features[:, 0, :, :1], features[:, 1]], 2)).permute(0, 2, 3, 1)
+    legal = torch.from_numpy(arrays.legal.copy()).permute(0, 3, 4, 1, 2)
+    assert observations.shape[3] == n_agents
+    return Rollout(observations, features, legal, *(agents_last(part.copy()) for part in episodes[:-1]))
 
 
 def agents_loss(one, played, episodes):
@@ -65,7 +77,7 @@ def mediators_loss(one, played, episodes):
         better, worse = (next_door, values.detach()) if name == "ic" else (values.detach(), next_door)
         found = better + config.margin * better.abs() - worse
         prices[name] = MultiplierNetwork.clipped(log) * (config.damping * found).clamp(-3, 3).exp()
-    prices |= {name: table.at(played.committed) for name, table in one.tables.items()}
+    prices |= {name: agents_last(table.at(episodes.committed)) for name, table in one.tables.items()}
     constants = (agents_first(part.detach()) for part in (values, next_door, prices["ic"], prices["e"]))
     evidence = weigh(episodes, returns, *constants, config.margin, normalise=config.normalise)
 
@@ -103,12 +115,12 @@ def gradients(loss, networks):
 )
 def test_gradients_by_hand_equal_automatic_differentiation(build, game, options):
     one = build(game, **options)
-    played = one.play()
-    episodes = Episodes.of(played)
-    found = one.agents_gradients(played, episodes, BONUS)
+    episodes = one.play()
+    played = as_rollout(one, episodes)
+    found = one.agents_gradients(episodes, BONUS)
     expected = gradients(agents_loss(one, played, episodes), [one.players.agents.network, one.critics.agents.network])
     if one.config.mediated:
-        found += one.mediators_gradients(played, episodes, BONUS)[2]
+        found += one.mediators_gradients(episodes, BONUS)[2]
         networks = [one.players.mediator, one.critics.coalitions.network]
         networks += [network.network.network for network in one.networks.values()]
         expected += gradients(mediators_loss(one, played, episodes), networks)
@@ -117,28 +129,61 @@ def test_gradients_by_hand_equal_automatic_differentiation(build, game, options)
         assert ours == pytest.approx(theirs, abs=1e-10)
 
 
-def test_chooser_draws_what_the_networks_say(build):
+def test_arrays_draw_what_the_networks_say(build):
     one = build("coin", games=20_000, seeds=1, window=2, hidden=4, layers=1)
+    one.arrays._always_legal = False
     moment = one.arena.begin(torch.Generator().manual_seed(0), (1, 1))
     moment = type(moment)(*(part.expand(1, 20_000, *part.shape[2:]) for part in moment))
     legal = moment.legal.clone()
     legal[:, :, 0, 1] = False
     for locks in ([0, 0], [1, 0], [0, -1]):
         bound = torch.tensor(locks).expand(1, 20_000, 2)
-        wanted, own = one.chooser.choose(moment._replace(legal=legal), bound)
+        wanted, own = one.arrays.choose(0, moment._replace(legal=legal), agents_first(bound))
         logits = masked(one.players.choices(moment.observations, bound), legal, bound, mediated=True)[0, 0]
         chance = logits.softmax(-1)[:, -1]
-        assert wanted.double().mean((0, 1)).tolist() == pytest.approx(chance.tolist(), abs=0.02)
+        assert wanted.mean((0, 2)).tolist() == pytest.approx(chance.tolist(), abs=0.02)
         for agent in range(2):
             if locks[agent] <= 0:
-                shares = torch.bincount(own[0, :, agent], minlength=4) / 20_000
+                shares = np.bincount(own[0, agent], minlength=4) / 20_000
                 assert shares.tolist() == pytest.approx(logits[agent, :-1].softmax(-1).tolist(), abs=0.02)
         committed = torch.tensor([True, True]).expand(1, 20_000, 2)
-        mediated = one.chooser.mediate(moment._replace(legal=legal), bound, committed)
+        mediated = one.arrays.mediate(0, agents_first(committed))
         logits = one.players.mediation(moment.features, bound, committed).masked_fill(~legal, MASKED)[0, 0]
         for agent in range(2):
-            shares = torch.bincount(mediated[0, :, agent], minlength=4) / 20_000
+            shares = np.bincount(mediated[0, agent], minlength=4) / 20_000
             assert shares.tolist() == pytest.approx(logits[agent].softmax(-1).tolist(), abs=0.02)
+
+
+class Recited:
+    """Players that recite what was chosen before."""
+
+    def __init__(self, played):
+        self.played = played
+
+    def choose(self, step, moment, locks):
+        assert (locks == agents_first(self.played.locks[:, step])).all()
+        assert (moment.observations == self.played.observations[:, step]).all()
+        return agents_first(self.played.wanted[:, step]), agents_first(self.played.own[:, step])
+
+    def mediate(self, step, committed):
+        assert (committed == agents_first(self.played.committed[:, step])).all()
+        return agents_first(self.played.mediated[:, step])
+
+
+@pytest.mark.parametrize(
+    ("game", "rules"),
+    [("coin", {}), ("iterated-pgg", {"window": 2}), ("repeated-pd", {"lock_out": "episode"})],
+)
+def test_training_plays_the_same_games_as_everybody_else(build, game, rules):
+    """The same luck and choices in the loop over tensors and in the one over arrays."""
+    one = build(game, exploration=0.0, **rules)
+    arena, shape = one.arena, (one.config.seeds, one.config.games)
+    played = roll_out(arena, one.players, one.rules, shape, torch.Generator().manual_seed(3))
+    into = Episodes.blank((shape[0], arena.n_agents, arena.horizon, shape[1]), np.float64)
+    recited = play_episodes(arena, Recited(played), one.rules, torch.Generator().manual_seed(3), into)
+    assert played.rewards.abs().max() > 0
+    for ours, theirs in zip(recited, Episodes.of(played), strict=True):
+        assert (ours == theirs).all()
 
 
 def test_draw_never_draws_what_is_impossible():

@@ -14,10 +14,10 @@ from gt_core.errors import InputError
 from pettingzoo import ParallelEnv
 
 from mediated_marl import cli
+from mediated_marl.episodes import Episodes, agents_first, agents_last
 from mediated_marl.games import IteratedPublicGoodsGame
 from mediated_marl.markov import MarkovTrainer, mediator_returns
 from mediated_marl.markov_audit import audit_estimated
-from mediated_marl.markov_by_hand import Episodes, agents_first, agents_last
 from mediated_marl.markov_config import MARKOV_PRESETS
 from mediated_marl.parallel_arena import ParallelArena
 from mediated_marl.pettingzoo import GameParallelEnv

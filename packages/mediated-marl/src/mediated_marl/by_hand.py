@@ -100,8 +100,11 @@ def log_policy_gradient(log_probabilities: Array, gains: Array, bonus: Array | f
         axis: where A is.
     """
     probabilities = np.exp(log_probabilities)
-    pull = gains - bonus * (probabilities * log_probabilities)
-    slope: Array = pull - probabilities * total(pull, axis)
+    slope: Array = probabilities * log_probabilities
+    slope *= bonus
+    np.subtract(gains, slope, out=slope)
+    probabilities *= total(slope, axis)
+    slope -= probabilities
     return slope
 
 
@@ -176,7 +179,8 @@ class NetworkArrays:
         """
         gradients = []
         for layer in reversed(range(len(self.blocks))):
-            gradients.append((layers[layer] @ slope.swapaxes(2, 3)).sum(1))
+            products = layers[layer] @ slope.swapaxes(2, 3)
+            gradients.append(products[:, 0] if products.shape[1] == 1 else products.sum(1))
             if layer:
                 active = layers[layer][:, :, :-1]
                 room = self._rooms.of(f"slope {layer}", active.shape, slope.dtype)

@@ -44,17 +44,13 @@ from mediated_marl.by_hand import (
     spread_rates,
     total,
 )
-from mediated_marl.markov_by_hand import (
-    Episodes,
-    MarkovArrays,
-    agents_first,
-    agents_last,
-)
+from mediated_marl.episodes import Episodes, agents_last, play_episodes
+from mediated_marl.markov_by_hand import MarkovArrays
 from mediated_marl.markov_config import MarkovConfig
 from mediated_marl.markov_multipliers import MAX_DAMPING, MultiplierNetwork, MultiplierTable
 from mediated_marl.markov_players import MarkovCritics, MarkovPlayers, build_arena, build_rules
 from mediated_marl.returns import bootstrapped_returns
-from mediated_marl.rollout import Arena, Rollout, no_locks, play_on
+from mediated_marl.rollout import Arena
 
 __all__ = ["Evidence", "MarkovTrainer", "agent_returns", "agents_slope", "mediator_returns", "mediator_slope", "weigh"]
 
@@ -175,6 +171,11 @@ def weigh(
     return Evidence(advantages, found_ic, found_e, members, outsiders)
 
 
+def share_of(some: Array, every: Array) -> float:
+    """How many of `every` are in `some`, 0 of none."""
+    return float(np.float32(some.sum()) / np.float32(max(every.sum(), 1)))
+
+
 class MarkovTrainer:
     """All that changes during training; `iterate` is one iteration, `state_dict` everything needed to continue.
 
@@ -227,7 +228,9 @@ class MarkovTrainer:
         rates = spread_rates(parts if config.mediated else parts[:2], vector.dtype)
         self._rates = np.concatenate(rates)
         self.optimiser = FlatAdam(vector[: len(self._rates)], (0.9, 0.999))
-        self.chooser = MarkovArrays(players, critics, self.rules, self.streams.numpy("games"))
+        self.arrays = MarkovArrays(self.arena, config, players, critics, self.streams.numpy("games"))
+        shape = (config.seeds, self.arena.n_agents, self.arena.horizon, config.games)
+        self._episodes = Episodes.blank(shape, vector.dtype)
         self._prices = {
             name: NetworkArrays(network.network.network) for name, network in self._named_networks().items()
         }
@@ -242,51 +245,46 @@ class MarkovTrainer:
         bonus = geometric(progress, config.entropy_start, config.entropy_end)
         share = geometric(progress, 1.0, config.final_rates)
         played = self.play()
-        episodes = Episodes.of(played._replace(rewards=played.rewards / config.reward_scale))
-        gradients = self.agents_gradients(played, episodes, bonus)
+        episodes = played._replace(rewards=played.rewards / played.rewards.dtype.type(config.reward_scale))
+        gradients = self.agents_gradients(episodes, bonus)
 
         if config.mediated:
-            evidence, multipliers, of_mediator = self.mediators_gradients(played, episodes, bonus)
+            evidence, multipliers, of_mediator = self.mediators_gradients(episodes, bonus)
             gradients += of_mediator
         self._primal_step(gradients, share)
 
         if config.mediated:
-            self._dual_step(played, evidence, share)
+            self._dual_step(episodes, evidence, share)
         self.step += 1
         due = self.step % config.log_every == 0 or self.step in (1, config.iterations)
         return self._figures(played, bonus, multipliers if config.mediated else {}) if due else {}
 
-    def play(self) -> Rollout:
-        """Episodes of all seeds."""
-        luck = self.streams.torch("games")
-        moment = self.arena.begin(luck, (self.config.seeds, self.config.games))
-        return play_on(self.arena, self.chooser, self.rules, moment, no_locks(moment), luck)
+    def play(self) -> Episodes:
+        """Episodes of all seeds, which the next call overwrites."""
+        return play_episodes(self.arena, self.arrays, self.rules, self.streams.torch("games"), self._episodes)
 
-    def agents_gradients(self, played: Rollout, episodes: Episodes, bonus: float) -> list[Array]:
+    def agents_gradients(self, episodes: Episodes, bonus: float) -> list[Array]:
         """Of actors and critics, by which agents descend."""
-        config, arrays, shape = self.config, self.chooser, episodes.committed.shape
-        inputs, samples = arrays.agent_inputs(played.observations, played.locks), shape[2] * shape[3]
-        every = arrays.values.layers(inputs)
+        config, arrays, shape = self.config, self.arrays, episodes.committed.shape
+        inputs, samples = arrays.agent_inputs, shape[2] * shape[3]
+        every = arrays.values.layers(inputs.reshape(-1, 1, inputs.shape[2], samples + shape[3]))
         values = every[-1].reshape(*shape[:2], -1, shape[3])
         returns = agent_returns(episodes, values, config.discount, config.decay)
         advantages = returns - values[:, :, :-1]
         error = episodes.learnt * advantages
         error *= -2 / samples
 
-        acting = arrays.agents.layers(inputs[..., :samples])
-        logits = arrays.agent_logits(acting, played.legal[:, :-1], played.locks[:, :-1])
+        acting = arrays.agent_layers(episodes)
+        logits = acting[-1].reshape(*shape[:2], -1, samples)
         climbed = agents_slope(logits, episodes, advantages, bonus)
         of_actors = arrays.agents.gradients(acting, -climbed.reshape(acting[-1].shape))
         now = [layer[..., :samples] for layer in every]
         return of_actors + arrays.values.gradients(now, error.reshape(now[-1].shape))
 
-    def mediators_gradients(
-        self, played: Rollout, episodes: Episodes, bonus: float
-    ) -> tuple[Evidence, dict[str, Array], list[Array]]:
+    def mediators_gradients(self, episodes: Episodes, bonus: float) -> tuple[Evidence, dict[str, Array], list[Array]]:
         """What was found, the multipliers, and the gradients of mediator, critic and multiplier networks."""
-        config, arrays, shape = self.config, self.chooser, episodes.committed.shape
-        states = arrays.critic_inputs(played, episodes, next_door=bool(self._imposed))
-        inputs = states.reshape(*states.shape[:3], -1)
+        config, arrays, shape = self.config, self.arrays, episodes.committed.shape
+        inputs = arrays.critic_inputs(episodes)
         every = arrays.coalitions.layers(inputs)
         values, following = (every[-1][:, group].reshape(shape) for group in range(2))
         next_door = self._next_door(every[-1]).reshape(shape) if self._imposed else np.zeros_like(values)
@@ -294,13 +292,12 @@ class MarkovTrainer:
         passes = {name: network.layers(inputs[:, :1]) for name, network in self._prices.items()}
         logs = {name: layers[-1].reshape(shape) + self._named_networks()[name].start for name, layers in passes.items()}
         multipliers = {name: MultiplierNetwork.clipped(torch.from_numpy(log)).numpy() for name, log in logs.items()}
-        multipliers |= {name: agents_first(table.at(played.committed)) for name, table in self.tables.items()}
+        multipliers |= {name: table.at(episodes.committed) for name, table in self.tables.items()}
         prices = self._damped(multipliers, values, next_door)
         evidence = weigh(episodes, returns, values, next_door, *prices, config.margin, normalise=config.normalise)
 
-        acting = arrays.mediator.layers(arrays.mediator_inputs(states[:, 0]))
-        logits = arrays.mediator_logits(acting, played.legal[:, :-1])
-        climbed = mediator_slope(logits, episodes, evidence.advantages, bonus * config.mediator_entropy)
+        acting = arrays.mediator_layers()
+        climbed = mediator_slope(acting[-1], episodes, evidence.advantages, bonus * config.mediator_entropy)
         error = episodes.alive[:, :, :-1] * (values - returns)
         error *= 2 / inputs.shape[-1]
         now = [layer[:, :1] for layer in every]
@@ -341,29 +338,29 @@ class MarkovTrainer:
             np.clip(gradient, -self.config.gradient_clip, self.config.gradient_clip, out=gradient)
         self.optimiser.descend(gradient, self._rates * share)
 
-    def _dual_step(self, played: Rollout, evidence: Evidence, share: float) -> None:
+    def _dual_step(self, played: Episodes, evidence: Evidence, share: float) -> None:
         """Tables; a network has moved with the primal step, by what was measured before it."""
         for name, table in self.tables.items():
             table.multiplier.rule = ExponentialAscent(self.config.dual_rate * share)
-            table.ascend(played.committed, *(agents_last(part) for part in self._measured(name, evidence)))
+            table.ascend(played.committed, *self._measured(name, evidence))
 
-    def _figures(self, played: Rollout, bonus: float, multipliers: dict[str, Array]) -> dict[str, float]:
+    def _figures(self, played: Episodes, bonus: float, multipliers: dict[str, Array]) -> dict[str, float]:
         """Episodes' returns, and commitment where nobody was explored, over all steps and at the last one."""
-        reward = played.rewards.sum(1).mean().item()
+        reward = agents_last(played.rewards).contiguous().sum(1).mean().item()
         require_finite(reward=reward)
-        alive = played.alive[:, :-1]
-        wanted = (played.wanted[:, :-1] & alive).float()
+        alive = played.alive[:, :, :-1]
+        wanted = played.wanted[:, :, :-1] & alive
         figures = {
             "train/return": reward,
-            "train/commitment": (wanted.sum() / alive.sum().clamp(min=1)).item(),
-            "train/first_commitment": wanted[:, 0].mean().item(),
-            "train/last_commitment": wanted[:, -1].mean().item(),
+            "train/commitment": share_of(wanted, alive),
+            "train/first_commitment": float(wanted[:, :, 0].mean(dtype=np.float32)),
+            "train/last_commitment": float(wanted[:, :, -1].mean(dtype=np.float32)),
             "train/entropy_bonus": bonus,
         }
         if self.config.mediated:
-            acted = (played.committed * (played.mediated == self.arena.n_actions - 1)).sum()
-            figures["train/mediated_last_action"] = (acted / played.committed.sum().clamp(min=1)).item()
-        return figures | {f"dual/{name}": value.mean().item() for name, value in multipliers.items()}
+            acted = played.committed & (played.mediated == self.arena.n_actions - 1)
+            figures["train/mediated_last_action"] = share_of(acted, played.committed)
+        return figures | {f"dual/{name}": float(value.mean()) for name, value in multipliers.items()}
 
     def state_dict(self) -> dict[str, Any]:
         """Players, critics, multipliers, optimiser, the state of chance, and the count of steps."""

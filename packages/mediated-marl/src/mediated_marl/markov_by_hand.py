@@ -8,81 +8,19 @@ Shapes: S seeds, N agents, A own actions, D and F features of observations and s
 dimensions of K samples.
 """
 
-from typing import NamedTuple
-
 import numpy as np
 import torch
-from torch import Tensor
 
-from mediated_marl.by_hand import Array, NetworkArrays, Rooms, entries
-from mediated_marl.markov_players import MAX_ONE_HOT, MarkovCritics, MarkovPlayers, lock_shares
+from mediated_marl.by_hand import Array, NetworkArrays, entries
+from mediated_marl.episodes import Episodes
+from mediated_marl.markov_config import MarkovConfig
+from mediated_marl.markov_players import MAX_ONE_HOT, MarkovCritics, MarkovPlayers, build_rules, lock_shares
 from mediated_marl.networks import MASKED
-from mediated_marl.rollout import Moment, Rollout, Rules, legal_choices
+from mediated_marl.rollout import Arena, Moment, legal_choices
 
-__all__ = ["Episodes", "MarkovArrays", "agents_first", "agents_last"]
+__all__ = ["MarkovArrays", "draw"]
 
 MAX_EXPONENT = 80.0  # e to it is finite in float32
-
-
-def agents_first(values: Tensor) -> Array:
-    """`[S, *, N]` as `[S, N, *]`."""
-    return np.ascontiguousarray(np.moveaxis(values.numpy(), -1, 1))
-
-
-def agents_last(values: Array) -> Tensor:
-    """`[S, N, *]` as `[S, *, N]`."""
-    return torch.from_numpy(values).movedim(1, -1).contiguous()
-
-
-class Episodes(NamedTuple):
-    """Played episodes as they are learnt from, agents first; see `mediated_marl.rollout.Rollout`.
-
-    Attributes:
-        alive: `[S, N, T + 1, B]` bool.
-        locks: `[S, N, T + 1, B]` int64.
-        own: `[S, N, T + 1, B]` int64.
-        wanted: `[S, N, T + 1, B]` bool.
-        committed: `[S, N, T, B]` bool.
-        mediated: `[S, N, T, B]` int64.
-        rewards: `[S, N, T, B]`.
-        terminated: `[S, N, T, B]` bool.
-        explored: `[S, 1, T, B]` bool, where another coalition acted than the agents chose.
-    """
-
-    alive: Array
-    locks: Array
-    own: Array
-    wanted: Array
-    committed: Array
-    mediated: Array
-    rewards: Array
-    terminated: Array
-    explored: Array
-
-    @classmethod
-    def of(cls, played: Rollout) -> "Episodes":
-        """The episodes of a rollout."""
-        alive, locks, own, wanted, committed, *rest = (agents_first(part) for part in played[3:])
-        mediated, rewards, terminated = rest
-        explored = (committed != wanted[:, :, :-1]).any(1, keepdims=True)
-        return cls(alive, locks, own, wanted, committed, mediated, rewards, terminated, explored)
-
-    @property
-    def free(self) -> Array:
-        """Who had the choice whether to commit, `[S, N, T, B]`."""
-        free: Array = (self.locks[:, :, :-1] == 0) & self.alive[:, :, :-1]
-        return free
-
-    @property
-    def learnt(self) -> Array:
-        """Where agents learn, `[S, N, T, B]`: alive, and the coalition that acted is the one they chose."""
-        return self.alive[:, :, :-1] & ~self.explored
-
-
-def forbid(logits: Array, legal: Tensor) -> None:
-    """Set logits `[S, N, A, K]` to `MASKED` where choices `[S, *, N, A]` are not legal."""
-    forbidden = np.moveaxis(~legal.numpy(), (-2, -1), (1, 2))
-    logits[forbidden.reshape(logits.shape)] = MASKED
 
 
 def draw(logits: Array, random: np.random.Generator) -> tuple[Array, Array, Array]:
@@ -110,108 +48,134 @@ def fill_code(rows: Array, members: Array) -> None:
     n_agents = members.shape[1]
     rows[:, :n_agents] = members
     if n_agents <= MAX_ONE_HOT:
-        number = sum(members[:, agent] * np.uint8(1 << agent) for agent in range(n_agents))
-        for coalition in range(2**n_agents):
-            rows[:, n_agents + coalition] = number == coalition
+        number = sum(members[:, agent : agent + 1] * np.uint8(1 << agent) for agent in range(n_agents))
+        every = np.arange(2**n_agents, dtype=np.uint8).reshape(-1, *[1] * (members.ndim - 2))
+        np.equal(number, every, out=rows[:, n_agents:])
 
 
 class MarkovArrays:
-    """All players and critics as arrays; a `mediated_marl.rollout.Chooser`.
+    """All players and critics as arrays, which choose in `games` episodes of every seed.
+
+    What they see while episodes are played is kept, so that learning need not put it together again; what they compute
+    is not, since to keep it takes longer than to compute it twice.
 
     Args:
+        arena: the game.
+        config: sizes, and how agents may commit.
         players: the players, once `flatten_parameters` has moved them.
         critics: their critics, likewise.
-        rules: how agents may commit.
         random: of agents and mediator.
     """
 
     def __init__(
-        self, players: MarkovPlayers, critics: MarkovCritics, rules: Rules, random: np.random.Generator
+        self,
+        arena: Arena,
+        config: MarkovConfig,
+        players: MarkovPlayers,
+        critics: MarkovCritics,
+        random: np.random.Generator,
     ) -> None:
         self.agents, self.values = NetworkArrays(players.agents.network), NetworkArrays(critics.agents.network)
         self.mediator, self.coalitions = NetworkArrays(players.mediator), NetworkArrays(critics.coalitions.network)
-        self._window, self._rules, self._random, self._rooms = players.window, rules, random, Rooms()
+        self._rules, self._random, self._always_legal = build_rules(config), random, arena.always_legal
+        seeds, n_agents, steps, games = config.seeds, arena.n_agents, arena.horizon, config.games
+        constraints = config.imposes_ic or config.imposes_e
+        self._locks = slice(arena.state_size, arena.state_size + n_agents)
+        self.agent_inputs = room(self.agents, (seeds, n_agents), (steps + 1, games))
+        self.agent_inputs[:, :, -2] = 0
+        self.states = room(self.coalitions, (seeds, 2 + n_agents * constraints), (steps, games))
+        self.states[:, :, self._locks] = 0
+        self._asked = {}
+        for samples in (games, steps * games):
+            self._asked[samples] = room(self.mediator, (seeds, n_agents), (samples,))
+            self._asked[samples][:, :, -1 - n_agents : -1] = np.eye(n_agents)[..., np.newaxis]
+        self.legal = np.ones((seeds, n_agents, arena.n_actions, steps + 1, games), bool)
 
-    def choose(self, moment: Moment, locks: Tensor) -> tuple[Tensor, Tensor]:
-        """See `Chooser`."""
-        inputs = self.agent_inputs(moment.observations, locks)
-        logits = self.agent_logits(self.agents.layers(inputs), moment.legal, locks)
+    def choose(self, step: int, moment: Moment, locks: Array) -> tuple[Array, Array]:
+        """Who wants to commit, `[S, N, B]` bool, and what each would do outside, `[S, N, B]`, under locks `[S, N, B]`.
+
+        Steps count from 0; after the last one agents choose once more, as what they want then has a value.
+        """
+        self._see(step, moment, locks)
+        inputs = self.agent_inputs[:, :, :, step]
+        logits = self.agents.layers(inputs.reshape(-1, 1, *inputs.shape[2:]))[-1]
+        logits = logits.reshape(*inputs.shape[:2], -1, inputs.shape[-1])
+        self._forbid(logits, self.legal[..., step, :], locks)
         own, largest, total = draw(logits[:, :, :-1], self._random)
         against = total * np.exp(np.minimum(largest - logits[:, :, -1], MAX_EXPONENT))
         uniform = 1 - self._random.random(against.shape, against.dtype.type)  # in (0, 1]: what is illegal is not drawn
-        return agents_last(uniform * (1 + against) <= 1) & moment.alive, agents_last(own)
+        wanted: Array = uniform * (1 + against) <= 1
+        wanted &= moment.alive.mT.numpy()
+        return wanted, own
 
-    def mediate(self, moment: Moment, locks: Tensor, committed: Tensor) -> Tensor:
-        """See `Chooser`."""
-        inputs = self.mediator_inputs(self.state_inputs(moment.features, locks, committed))
-        logits = self.mediator_logits(self.mediator.layers(inputs), moment.legal)
-        return agents_last(draw(logits, self._random)[0])
+    def mediate(self, step: int, committed: Array) -> Array:
+        """The mediator's actions `[S, N, B]` for the members `[S, N, B]`."""
+        states = self.states[:, 0, :, step]
+        fill_code(states[:, self._locks.stop : -1], committed)
+        return draw(self._mediator_layers(states, self.legal[..., step, :])[-1], self._random)[0]
 
-    def agent_inputs(self, observations: Tensor, locks: Tensor) -> Array:
-        """What `AgentNetwork` reads of observations `[S, *, N, D]` and locks `[S, *, N]`, `[S N, 1, D + 2, K]`."""
-        seen = np.moveaxis(observations.numpy(), (-2, -1), (1, 2))
-        seeds, n_agents, size = seen.shape[:3]
-        inputs = self._rooms.of("agents", (seeds, n_agents, size + 2, *seen.shape[3:]), seen.dtype)
-        inputs[:, :, :-2] = seen
-        inputs[:, :, -2] = self._lock_shares(locks)
-        return inputs.reshape(seeds * n_agents, 1, size + 2, -1)
+    def agent_layers(self, episodes: Episodes) -> list[Array]:
+        """What the agents' actors read and compute at all steps that were played, `[S N, 1, *, T B]`."""
+        inputs = self.agent_inputs[..., :-1, :].reshape(-1, 1, self.agent_inputs.shape[2], self.states[0, 0, 0].size)
+        layers = self.agents.layers(inputs)
+        logits = layers[-1].reshape(*self.legal.shape[:2], -1, *self.states.shape[-2:])
+        self._forbid(logits, self.legal[..., :-1, :], episodes.locks[:, :, :-1])
+        return layers
 
-    def agent_logits(self, layers: list[Array], legal: Tensor, locks: Tensor) -> Array:
-        """The last of the agents' layers as `[S, N, A + 1, K]`, what is illegal masked; legal is `[S, *, N, A]`."""
-        logits = layers[-1].reshape(len(legal), legal.shape[-2], legal.shape[-1] + 1, -1)
-        if not (self._rules.mediated and legal.numpy().all() and not locks.numpy().any()):
-            forbid(logits, legal_choices(legal, locks, mediated=self._rules.mediated))
-        return logits
+    def mediator_layers(self) -> list[Array]:
+        """What the mediator's actor reads and computes at all steps that were played, `[S, N, *, T B]`."""
+        legal = self.legal[..., :-1, :].reshape(*self.legal.shape[:3], -1)
+        return self._mediator_layers(self.states[:, 0].reshape(*self.states[:, 0].shape[:2], -1), legal)
 
-    def state_inputs(self, features: Tensor, locks: Tensor, committed: Tensor) -> Array:
-        """What `StateNetwork` reads of features `[S, *, F]`, locks and members `[S, *, N]`, `[S, inputs + 1, *]`."""
-        block = self.coalitions.blocks[0]
-        inputs = self._rooms.of("states", (len(committed), block.shape[2], *committed.shape[1:-1]), block.dtype)
-        self._fill_states(inputs, features, locks, agents_first(committed))
-        return inputs
-
-    def _fill_states(self, inputs: Array, features: Tensor, locks: Tensor, members: Array) -> None:
-        size, n_agents = features.shape[-1], members.shape[1]
-        inputs[:, :size] = np.moveaxis(features.numpy(), -1, 1)
-        inputs[:, size : size + n_agents] = self._lock_shares(locks)
-        fill_code(inputs[:, size + n_agents : -1], members)
-
-    def _lock_shares(self, locks: Tensor) -> Array | float:
-        """Locks as networks read them, `[S, N, *]`; most games bind nobody for longer than a step."""
-        return np.moveaxis(lock_shares(locks, self._window).numpy(), -1, 1) if locks.numpy().any() else 0.0
-
-    def mediator_inputs(self, states: Array) -> Array:
-        """What the mediator's actor reads of `state_inputs`, a group per agent: `[S, N, inputs + N + 1, K]`."""
-        seeds, size = states.shape[:2]
-        whose = self.mediator.blocks[0].shape[2] - size
-        flat = states.reshape(seeds, 1, size, -1)
-        inputs = self._rooms.of("mediator", (seeds, whose, size + whose, flat.shape[-1]), states.dtype)
-        inputs[:, :, : size - 1] = flat[:, :, :-1]
-        inputs[:, :, size - 1 : -1] = np.eye(whose)[:, :, np.newaxis]
-        return inputs
-
-    def mediator_logits(self, layers: list[Array], legal: Tensor) -> Array:
-        """The last of the mediator's layers, `[S, N, A, K]`, what is illegal masked; legal is `[S, *, N, A]`."""
-        if not legal.numpy().all():
-            forbid(layers[-1], legal)
-        return layers[-1]
-
-    def critic_inputs(self, played: Rollout, episodes: Episodes, *, next_door: bool) -> Array:
-        """What the mediator's critic reads of played episodes, `[S, G, inputs + 1, T, B]`.
+    def critic_inputs(self, episodes: Episodes) -> Array:
+        """What the mediator's critic reads of played episodes, `[S, G, inputs + 1, T B]`.
 
         The groups are: each state and the coalition that acted, the state after it and the coalition wanted there, and
-        with `next_door` for each agent the first with that agent's membership changed.
+        under constraints for each agent the first with that agent's membership changed.
         """
-        members, block = episodes.committed.copy(), self.coalitions.blocks[0]
-        seeds, n_agents, *samples = members.shape
-        shape = (seeds, 2 + n_agents * next_door, block.shape[2], *samples)
-        inputs = self._rooms.of("critic", shape, block.dtype)
-        self._fill_states(inputs[:, 0], played.features[:, :-1], played.locks[:, :-1], members)
-        self._fill_states(inputs[:, 1], played.features[:, 1:], played.locks[:, 1:], episodes.wanted[:, :, 1:])
-        state = played.features.shape[-1] + n_agents
-        for agent, others in enumerate(np.moveaxis(inputs[:, 2:], 1, 0)):
-            others[:, :state] = inputs[:, 0, :state]
+        states, members, known = self.states, episodes.committed.copy(), self._locks.stop
+        fill_code(states[:, 1, known:-1], episodes.wanted[:, :, 1:])
+        for agent, others in enumerate(np.moveaxis(states[:, 2:], 1, 0)):
+            others[:, :known] = states[:, 0, :known]
             members[:, agent] ^= True
-            fill_code(others[:, state:-1], members)
+            fill_code(others[:, known:-1], members)
             members[:, agent] ^= True
-        return inputs
+        return states.reshape(*states.shape[:3], -1)
+
+    def _see(self, step: int, moment: Moment, locks: Array) -> None:
+        """Keep what there is before a step, which is also what there is after the one before."""
+        self.agent_inputs[:, :, :-2, step] = moment.observations.permute(0, 2, 3, 1).numpy()
+        known = moment.features.mT.numpy()
+        if self._rules.binding:
+            shares = lock_shares(torch.from_numpy(locks), self._rules.window).numpy()
+            self.agent_inputs[:, :, -2, step] = shares
+            known = np.concatenate([known, shares], 1)
+        if step < self.states.shape[3]:
+            self.states[:, 0, : known.shape[1], step] = known
+        if step:
+            self.states[:, 1, : known.shape[1], step - 1] = known
+        if not self._always_legal:
+            self.legal[..., step, :] = moment.legal.permute(0, 2, 3, 1).numpy()
+
+    def _forbid(self, logits: Array, legal: Array, locks: Array) -> None:
+        """Mask the agents' logits `[S, N, A + 1, *]` where the game, by legal `[S, N, A, *]`, or locks forbid."""
+        rules = self._rules
+        if rules.binding or not (rules.mediated and self._always_legal):
+            own, bound = torch.from_numpy(legal).movedim((1, 2), (-2, -1)), torch.from_numpy(locks).movedim(1, -1)
+            possible = legal_choices(own, bound, mediated=rules.mediated)
+            logits[~possible.movedim((-2, -1), (1, 2)).numpy()] = MASKED
+
+    def _mediator_layers(self, states: Array, legal: Array) -> list[Array]:
+        """A group per agent, `[S, N, *, K]`, from `[S, inputs + 1, K]`; illegal actions' logits are masked."""
+        inputs = self._asked[states.shape[-1]]
+        inputs[:, :, : states.shape[1] - 1] = states[:, np.newaxis, :-1]
+        layers = self.mediator.layers(inputs)
+        if not self._always_legal:
+            layers[-1][~legal] = MASKED
+        return layers
+
+
+def room(network: NetworkArrays, groups: tuple[int, int], samples: tuple[int, ...]) -> Array:
+    """Room for what `network` reads, all ones, `[*groups, inputs + 1, *samples]`."""
+    block = network.blocks[0]
+    return np.ones((*groups, block.shape[2], *samples), block.dtype)

@@ -21,11 +21,13 @@ not pushed further but drawn back, lest it take as long to return.
 import math
 from typing import Any
 
+import numpy as np
 import torch
 from gt_core.dual import ExponentialAscent, Multiplier
 from torch import Tensor, nn
 
-from mediated_marl.coalitions import TooLargeError, coalition_number
+from mediated_marl.by_hand import Array
+from mediated_marl.coalitions import TooLargeError
 from mediated_marl.markov_config import MarkovConfig, MarkovForm
 from mediated_marl.markov_players import StateNetwork
 from mediated_marl.rollout import Arena
@@ -53,20 +55,20 @@ def group_sizes(form: MarkovForm, n_agents: int, horizon: int) -> int:
     return sizes[form]
 
 
-def groups(form: MarkovForm, committed: Tensor) -> Tensor:
-    """Which multiplier agent i's constraint at each coalition uses, int64 like `committed` `[S, T, *, N]`."""
-    agents = torch.arange(committed.shape[-1]).expand(committed.shape)
+def groups(form: MarkovForm, committed: Array) -> Array:
+    """Which multiplier agent i's constraint at each coalition uses, int64 like `committed` `[S, N, T, *]`."""
+    n_agents, along = committed.shape[1], [1] * (committed.ndim - 2)
+    agents = np.arange(n_agents).reshape(-1, *along)
     if form == "scalar":
-        return torch.zeros_like(agents)
+        return np.zeros(committed.shape, np.int64)
     if form == "agent":
-        return agents
+        return np.broadcast_to(agents, committed.shape)
     if form == "size":
-        return committed.sum(-1, keepdim=True).expand(committed.shape)
-    here = coalition_number(committed).unsqueeze(-1) * committed.shape[-1] + agents
-    if form == "coalition":
-        return here
-    steps = torch.arange(committed.shape[1]).reshape(-1, *[1] * (committed.ndim - 2))
-    return steps * (committed.shape[-1] << committed.shape[-1]) + here
+        return np.broadcast_to(committed.sum(1, keepdims=True), committed.shape)
+    steps = np.arange(committed.shape[2]).reshape(-1, *along[1:]) if form == "step" else 0
+    coalition = sum(committed[:, agent : agent + 1] * np.int64(n_agents << agent) for agent in range(n_agents))
+    here: Array = coalition + (steps * (n_agents << n_agents) + agents)
+    return here
 
 
 class MultiplierTable:
@@ -97,22 +99,26 @@ class MultiplierTable:
         self.multiplier = Multiplier(start, ExponentialAscent(rate), (seeds, group_sizes(form, n_agents, horizon)))
         self.recent = torch.zeros_like(self.multiplier.value)
 
-    def at(self, committed: Tensor) -> Tensor:
-        """The prices at coalitions `[S, T, *, N]`."""
+    def at(self, committed: Array) -> Array:
+        """The prices at coalitions `[S, N, T, *]`."""
         prices = self.multiplier.value * (self.damping * self.recent).clamp(-MAX_DAMPING, MAX_DAMPING).exp()
-        index = groups(self.form, committed).flatten(1)
-        return prices.gather(1, index).reshape(committed.shape).float()
+        return prices.float().numpy().take(self._places(committed))
 
-    def ascend(self, committed: Tensor, violation: Tensor, weights: Tensor) -> None:
-        """Move each by the weighted mean of the violations `[S, T, *, N]` that share it; unobserved ones stay."""
-        index = groups(self.form, committed).flatten(1)
-        total, mass = torch.zeros_like(self.multiplier.value), torch.zeros_like(self.multiplier.value)
-        total.scatter_add_(1, index, (weights * violation).double().flatten(1))
-        mass.scatter_add_(1, index, weights.double().flatten(1))
+    def ascend(self, committed: Array, violation: Array, counted: Array) -> None:
+        """Move each by the mean of the counted violations `[S, N, T, *]` that share it; unobserved ones stay."""
+        places, shape = self._places(committed)[counted], self.multiplier.value.shape
+        total = torch.from_numpy(np.bincount(places, violation[counted], shape.numel())).reshape(shape)
+        mass = torch.from_numpy(np.bincount(places, minlength=shape.numel())).reshape(shape)
         observed = mass > 0
-        mean = (total / mass)[observed]
+        mean = (total / mass.double())[observed]
         self.recent[observed] = torch.lerp(self.recent[observed], mean, RECENT)
         self.multiplier.ascend(mean, observed)
+
+    def _places(self, committed: Array) -> Array:
+        """Where the multiplier of each constraint is among those of all seeds."""
+        seeds, count = self.multiplier.value.shape
+        first = np.arange(seeds).reshape(-1, *[1] * (committed.ndim - 1)) * count
+        return first + groups(self.form, committed)
 
     def state_dict(self) -> dict[str, Any]:
         """The multipliers and the recent violations."""

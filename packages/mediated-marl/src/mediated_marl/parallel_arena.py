@@ -36,6 +36,8 @@ class ParallelArena:
         InputError: no agents, actions that are not discrete, or observations that cannot be flattened.
     """
 
+    always_legal = False
+
     def __init__(self, factory: Callable[[], Any], horizon: int) -> None:
         self.factory, self.horizon = factory, horizon
         env = factory()

@@ -14,16 +14,17 @@ Shapes: S seeds, T steps, B episodes, N agents, A own actions, D and F features 
 
 from typing import Any, Generic, NamedTuple, Protocol, TypeVar
 
+import numpy as np
 import torch
 from torch import Tensor
 
+from mediated_marl.by_hand import Array
 from mediated_marl.commitment import LockOut, may_act, may_commit, next_locks
 from mediated_marl.games.protocol import Game
 from mediated_marl.networks import MASKED
 
 __all__ = [
     "Arena",
-    "Chooser",
     "Drawn",
     "Forced",
     "Moment",
@@ -82,6 +83,7 @@ class Arena(Protocol):
         horizon: T.
         observation_size: D.
         state_size: F.
+        always_legal: whether every agent may take every own action at all times.
     """
 
     @property
@@ -94,6 +96,8 @@ class Arena(Protocol):
     def observation_size(self) -> int: ...  # noqa: D102
     @property
     def state_size(self) -> int: ...  # noqa: D102
+    @property
+    def always_legal(self) -> bool: ...  # noqa: D102
 
     def begin(self, generator: torch.Generator, batch_shape: tuple[int, int]) -> Moment:
         """Start `[S, B]` episodes."""
@@ -123,6 +127,7 @@ class TensorArena(Generic[State]):
         self.n_agents, self.n_actions, self.horizon = game.n_agents, game.n_actions, game.horizon
         self.observation_size, self.state_size = game.observation_size, game.state_size
         self._legal = torch.arange(game.n_actions) < torch.tensor(game.action_counts).unsqueeze(-1)
+        self.always_legal = bool(self._legal.all())
         self._state: State | None = None
 
     def begin(self, generator: torch.Generator, batch_shape: tuple[int, int]) -> Moment:
@@ -168,18 +173,6 @@ class Policies(Protocol):
 
     def mediation(self, features: Tensor, locks: Tensor, committed: Tensor) -> Tensor:
         """The mediator's logits `[S, *, N, A]`, from `[S, *, F]`, locks and members `[S, *, N]`."""
-        ...
-
-
-class Chooser(Protocol):
-    """Who draws the choices, under the locks and what is legal."""
-
-    def choose(self, moment: Moment, locks: Tensor) -> tuple[Tensor, Tensor]:
-        """Who wants to commit, `[S, B, N]` bool, and what each would do outside, `[S, B, N]`."""
-        ...
-
-    def mediate(self, moment: Moment, locks: Tensor, committed: Tensor) -> Tensor:
-        """The mediator's actions `[S, B, N]`."""
         ...
 
 
@@ -295,7 +288,7 @@ def no_locks(moment: Moment) -> Tensor:
 @torch.no_grad()
 def play_on(
     arena: Arena,
-    chooser: Chooser,
+    chooser: "Drawn",
     rules: Rules,
     moment: Moment,
     locks: Tensor,
@@ -311,7 +304,8 @@ def play_on(
             left = (forced.committed < 0) | (locks != 0)
             wanted = torch.where(left, wanted, forced.committed == 1) & moment.alive
             own = torch.where(forced.own >= 0, forced.own, own)
-        committed = explore(wanted, moment.alive & (locks == 0), rules, luck)
+        free = moment.alive & (locks == 0)
+        committed = torch.from_numpy(explore(wanted.mT.numpy(), free.mT.numpy(), rules, luck)).mT
         mediated = chooser.mediate(moment, locks, committed) if rules.mediated else own
         outcome = arena.advance(torch.where(committed, mediated, own))
         before.append((*moment, locks, own, wanted))
@@ -351,7 +345,7 @@ class Drawn(NamedTuple):
     luck: torch.Generator
 
     def choose(self, moment: Moment, locks: Tensor) -> tuple[Tensor, Tensor]:
-        """See `Chooser`."""
+        """Who wants to commit, `[S, B, N]` bool, and what each would do outside, `[S, B, N]`."""
         choices = self.policies.choices(moment.observations, locks)
         logits = masked(choices, moment.legal, locks, mediated=self.rules.mediated)
         commit = logits.softmax(-1)[..., -1]
@@ -360,15 +354,16 @@ class Drawn(NamedTuple):
         return wanted & moment.alive, own
 
     def mediate(self, moment: Moment, locks: Tensor, committed: Tensor) -> Tensor:
-        """See `Chooser`."""
+        """The mediator's actions `[S, B, N]`."""
         logits = self.policies.mediation(moment.features, locks, committed).masked_fill(~moment.legal, MASKED)
         return race(logits.softmax(-1), self.luck)
 
 
-def explore(wanted: Tensor, free: Tensor, rules: Rules, luck: torch.Generator) -> Tensor:
-    """The coalition that acts, `[S, B, N]`: the wanted one, or with the chance `exploration` a random one."""
+def explore(wanted: Array, free: Array, rules: Rules, luck: torch.Generator) -> Array:
+    """The coalition that acts, `[S, N, B]`: the wanted one, or with the chance `exploration` a random one."""
     if not (rules.mediated and rules.exploration):
         return wanted
-    explores = torch.rand(wanted.shape[:-1], generator=luck) < rules.exploration
-    coins = torch.rand(wanted.shape, generator=luck) < 0.5
-    return torch.where(explores.unsqueeze(-1) & free, coins, wanted)
+    seeds, n_agents, games = wanted.shape
+    explores = torch.rand((seeds, games), generator=luck).numpy() < rules.exploration
+    coins = torch.rand((seeds, games, n_agents), generator=luck).numpy() < 0.5
+    return np.where(explores[:, np.newaxis] & free, coins.swapaxes(1, 2), wanted)
