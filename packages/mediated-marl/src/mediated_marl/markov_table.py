@@ -3,7 +3,8 @@
 Figures over seeds are interquartile means with 95 % bootstrap intervals.  The exact welfare is that of the equilibrium
 that the mediator should lead to, from the derivations in the games' own tables, and of the Coin Game by backward
 induction; where there is none the cell is empty.  A deviation's gain is in discounted rewards, and beside it as a share
-of the discounted return of an episode, but for returns that are smaller than it.
+of the discounted return of an episode, but for returns that are smaller than it.  Where a game can be enumerated the
+gain of the best policy over a whole episode stands beside it.
 """
 
 from collections.abc import Iterable
@@ -16,7 +17,7 @@ from mediated_marl.markov_config import MarkovConfig
 from mediated_marl.report import load_config
 from mediated_marl.table import interval, number, over_seeds
 
-__all__ = ["exact_welfare", "markov_markdown", "markov_rows"]
+__all__ = ["exact_welfare", "markov_markdown", "markov_row", "markov_rows"]
 
 Row = dict[str, Any]
 
@@ -55,6 +56,7 @@ def markov_row(config: MarkovConfig, result: Row) -> Row:
         "last_commitment": last,
         "deviation_gain": over_seeds(result["deviation_gain_per_seed"]),
         "deviation_gain_share": share if share[0] <= 1 else None,
+        "response_gain": over_seeds(result["response_gain_per_seed"]) if "response_gain_per_seed" in result else None,
     }
 
 
@@ -89,7 +91,7 @@ def coin_welfare(config: MarkovConfig) -> float | None:
 
 HEADER = (
     "| game | mediator | window | welfare | exact | final balance | commitment | at the last step "
-    "| best deviation | / return | seconds |\n" + "|---" * 11 + "|\n"
+    "| best deviation | / return | best policy | seconds |\n" + "|---" * 12 + "|\n"
 )
 
 
@@ -111,5 +113,6 @@ def cells(one: Row) -> list[str]:
         number(one["last_commitment"]),
         interval(one["deviation_gain"]),
         interval(one["deviation_gain_share"]),
+        interval(one["response_gain"]),
         f"{one['seconds']:.0f}",
     ]

@@ -11,8 +11,9 @@ payoffs        +1 to each taker, -2 to the owner per taker other than itself
 observations   agent i: five planes `[5, size, size]` flattened: itself, how many others, the coin if it is its
                own, the coin if it is another's, elapsed share of the episode; mediator: one plane per agent, one
                coin plane per owner, time: `[2N + 1, size, size]` flattened
-egocentric     agent i: the last three planes but time, turned so that it stands on their first cell, and time as
-               one number: `3 * size**2 + 1`; mediator: all agents' planes, and time once: `3 N * size**2 + 1`
+egocentric     agent i: how many others, its own coin, another's coin, each a plane turned so that it stands on the
+               first cell, and time as one number: `[3 * size**2 + 1]`; mediator: all agents' planes, and time once:
+               `[3 N * size**2 + 1]`
 arguments      `n_agents` >= 2 (2); `size` (3), `size**2 > n_agents`; `horizon` (16); `egocentric` (False); `dtype`
 episode        `horizon` steps, then truncated: the game itself has no end
 history        0.1.0 first version
