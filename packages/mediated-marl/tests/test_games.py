@@ -30,6 +30,7 @@ GAMES = {
     "repeated-with-memory": lambda: RepeatedMatrixGame(sacrifice().payoffs, rounds=4, memory=True),
     "coin": CoinGame,
     "coin-three": lambda: CoinGame(3, size=4, horizon=5),
+    "coin-egocentric": lambda: CoinGame(3, horizon=5, egocentric=True),
 }
 
 
@@ -256,6 +257,27 @@ def test_coin_step_by_hand():
     assert planes[2].argmax() == 4
     assert planes[3].sum() == 0
     assert planes[4].tolist() == [0.5] * 9
+
+
+def test_coin_seen_from_each_agent():
+    # Agents on cells 1 and 6 (rows 0 and 2, columns 1 and 0), agent 0's coin on cell 4, the centre.
+    game = CoinGame(horizon=2, egocentric=True)
+    luck, owners = torch.zeros(3), torch.zeros(3, dtype=torch.int64)
+    state = CoinState(1, torch.tensor([1, 6]), torch.tensor(4), torch.tensor(0), luck, owners)
+    first, second = game.observe(state)
+    assert first.nonzero().flatten().tolist() == [8, 9 + 3, 27]  # up and left: cell 8; one down: its own coin at 3
+    assert second.nonzero().flatten().tolist() == [4, 18 + 7, 27]  # down and right: cell 4; up and right: coin at 7
+    assert first[-1] == second[-1] == 0.5
+    assert game.features(state).tolist() == [*first[:-1].tolist(), *second[:-1].tolist(), 0.5]
+
+
+def test_coin_seen_from_each_agent_is_the_same_wherever_all_stand():
+    here = CoinGame(3, size=4, egocentric=True)
+    state = here.reset(generator(), (50,))
+    shifted = (state.cells // 4 + 1) % 4 * 4 + (state.cells + 3) % 4  # a row down and a column left
+    coin = (state.coin // 4 + 1) % 4 * 4 + (state.coin + 3) % 4
+    assert torch.equal(here.observe(state), here.observe(state._replace(cells=shifted, coin=coin)))
+    assert here.observe(state)[..., :16].sum(-1).eq(2).all()  # two others, wherever they are
 
 
 def test_coin_taken_by_all_is_no_gain():

@@ -11,7 +11,12 @@ from gt_core.run import Run
 from mediated_marl.backward_induction import chances, evaluate_rounds, outcome_chances, reach, unfold
 from mediated_marl.coalitions import TooLargeError, coalition_members, coalition_number, coalition_probabilities
 from mediated_marl.episodes import Episodes, agents_first, agents_last
-from mediated_marl.games import IteratedPublicGoodsGame, RepeatedMatrixGame, two_step_prisoners_dilemma
+from mediated_marl.games import (
+    IteratedPublicGoodsGame,
+    RepeatedMatrixGame,
+    prisoners_dilemma,
+    two_step_prisoners_dilemma,
+)
 from mediated_marl.markov import MarkovTrainer, agent_returns, agents_slope, mediator_slope, weigh
 from mediated_marl.markov_audit import audit_estimated, audit_exact
 from mediated_marl.markov_config import MARKOV_PRESETS, MarkovConfig
@@ -133,6 +138,15 @@ def test_exact_values_of_the_two_step_dilemma(window, welfare):
     # Staying out of round 1 earns agent 0 one more; with a window of 2 it then loses the 2 of round 2.
     assert audit.gains[0, 0].tolist() == pytest.approx([1.0, 0.0] if window == 1 else [0.0, 0.0], abs=1e-6)
     assert audit.slack[0, 0, 3].tolist() == pytest.approx([-1.0, 4.0] if window == 1 else [1.0, 6.0], abs=1e-6)
+    assert audit.response_gains[0].tolist() == pytest.approx([1.0, 0.0] if window == 1 else [0.0, 0.0], abs=1e-6)
+
+
+def test_best_response_defects_in_every_round():
+    # Both always cooperate, outside: to defect once earns 7 instead of 2, twice as much in two rounds.
+    game = RepeatedMatrixGame(prisoners_dilemma().payoffs.double(), 2)
+    audit = audit_exact(game, Fixed([0.0, 0.0], [1.0, 1.0], alone_defects(1.0)), Rules(1), 1, 1.0)
+    assert audit.gains[0].flatten().tolist() == pytest.approx([5.0] * 4)
+    assert audit.response_gains[0].tolist() == pytest.approx([10.0, 10.0])
 
 
 def test_incentive_compatible_optimum_of_the_two_step_dilemma():

@@ -10,6 +10,7 @@ from gt_core.pretrained import names, read
 from mediated_marl.config import TrainConfig
 from mediated_marl.markov_config import MarkovConfig
 from mediated_marl.markov_report import evaluate_markov_run
+from mediated_marl.markov_table import markov_row
 from mediated_marl.published import PUBLISHED
 from mediated_marl.report import audit_run, load_config, load_pretrained
 from mediated_marl.table import over_seeds, row
@@ -18,7 +19,7 @@ PACKAGE = Path(__file__).parents[1]
 RUNS = sorted(path.parent for path in PACKAGE.glob("results/*/result.json"))
 ONE_STEP = [run for run in RUNS if isinstance(load_config(run), TrainConfig)]
 SEVERAL_STEPS = [run for run in RUNS if isinstance(load_config(run), MarkovConfig)]
-ENUMERATED = [run for run in SEVERAL_STEPS if load_config(run).game == "two-step-pd"]
+ENUMERATED = [run for run in SEVERAL_STEPS if load_config(run).game in ("two-step-pd", "coin")]
 
 
 def test_readme_quotes_the_committed_results():
@@ -85,6 +86,17 @@ def test_committed_iterated_runs_under_encouragement_reach_the_largest_balance()
     assert over_seeds(random["balance_per_seed"])[0] >= 27  # 28.8 on average, if all always contribute
     for one in (equal, random):
         assert over_seeds(one["deviation_gain_share_per_seed"])[0] <= 0.01
+
+
+def test_committed_coin_game_is_worth_more_with_a_mediator():
+    none, naive, constrained = (
+        markov_row(load_config(run), json.loads((run / "result.json").read_text()))
+        for run in (PACKAGE / "results" / f"coin-{mediator}" for mediator in ("none", "naive", "constrained"))
+    )
+    assert none["welfare"][2] < 0.5  # the end of the interval; exact 0
+    assert naive["welfare"][0] > 10  # exact 11.06
+    assert constrained["welfare"][1] > 10  # the beginning of the interval
+    assert constrained["deviation_gain_share"][0] <= 0.03
 
 
 @pytest.mark.parametrize("n_agents", [3, 10])

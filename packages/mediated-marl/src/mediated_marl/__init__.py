@@ -11,7 +11,8 @@ The system follows "Mediated Multi-Agent Reinforcement Learning" (arXiv 2306.084
 - `train`, `sampled`: learning in one-step games with exact gradients, and from played games.
 - `rollout`, `returns`, `markov`, `markov_players`, `markov_multipliers`: learning in games of several steps.
 - `parallel_arena`: the same in anybody's PettingZoo environment.
-- `backward_induction`, `markov_audit`: values and audits of games of several steps, exact where they can be enumerated.
+- `backward_induction`, `coin_rounds`, `markov_audit`: values and audits of games of several steps, exact where they can
+  be enumerated; `optimum`: the largest welfare there, and an equilibrium without mediator.
 - `audit`: what a learnt mediator is worth, and who would deviate.
 - `evaluate`, `plot`, `table`: finished runs in played games, in pictures, and beside the paper's table.
 - `cli`: the commands.

@@ -1,13 +1,16 @@
-r"""A finitely repeated matrix game with its mediator, solved exactly for given policies.
+r"""A game of several steps with its mediator, solved exactly for given policies where its states can be listed.
 
-The game has no luck, so its states are the rounds, what was played before (with memory), and everybody's locks.  From a
-state s in round t, coalition C and joint action a lead to one state of round t + 1, and backwards
+From a state s in round t, coalition C and joint action a lead to an event, and chance from there to a state of round
+t + 1, with everybody's locks; backwards
 
-    V_i(s, C) = sum_a P(a | s, C) (r_i(a) + gamma V_i(s')),      V_i(s) = sum_C P(C | s) V_i(s, C),
+    V_i(s, C) = sum_a P(a | s, C) (r_i(s, a) + gamma E V_i(s')),      V_i(s) = sum_C P(C | s) V_i(s, C),
 
-where members' actions are the mediator's and the others' their own.  All is differentiable in the policies.
+where members' actions are the mediator's and the others' their own.  All is differentiable in the policies.  A repeated
+matrix game has no chance: its states are what was played before (with memory) and the locks.  The Coin Game's are
+listed by `mediated_marl.coin_rounds`.
 
-Shapes: S seeds, M states of a round, C = 2^N coalitions, J joint actions, N agents, A own actions.
+Shapes: S seeds, M states of a round, C = 2^N coalitions, J joint actions, N agents, A own actions, E events, L states
+that one event may lead to.
 """
 
 from typing import NamedTuple
@@ -22,7 +25,18 @@ from mediated_marl.games import RepeatedMatrixGame
 from mediated_marl.networks import MASKED
 from mediated_marl.rollout import Policies, Rules, masked
 
-__all__ = ["Chances", "Round", "RoundValues", "chances", "deviation_values", "evaluate_rounds", "reach", "unfold"]
+__all__ = [
+    "Chances",
+    "Round",
+    "RoundValues",
+    "best_responses",
+    "chances",
+    "deviation_values",
+    "evaluate_rounds",
+    "expected",
+    "reach",
+    "unfold",
+]
 
 
 class Round(NamedTuple):
@@ -34,8 +48,10 @@ class Round(NamedTuple):
         locks: `[M, N]`.
         legal: `[N, A]` bool.
         actions: `[J, N]`, the joint actions.
-        rewards: `[J, N]`.
-        following: `[M, C, J]` int64, the state of the next round; 0 after the last.
+        rewards: `[M, 1, J, N]`; M may be 1 where they are the same in all states.
+        following: `[M, C, J]` int64, the event; 0 in the last round.
+        leads: `[E, L]` int64, the states of the next round that an event may lead to.
+        odds: `[E, L]`, how likely each is.
     """
 
     observations: Tensor
@@ -45,6 +61,8 @@ class Round(NamedTuple):
     actions: Tensor
     rewards: Tensor
     following: Tensor
+    leads: Tensor
+    odds: Tensor
 
 
 class Chances(NamedTuple):
@@ -97,7 +115,9 @@ def unfold(game: RepeatedMatrixGame, rules: Rules) -> list[Round]:
         distinct, following = code.unique(dim=0, return_inverse=True)
         following = following.reshape(shape) if number + 1 < game.horizon else torch.zeros(shape, dtype=torch.int64)
         seen = (game.observe(state), game.features(state))
-        rounds.append(Round(*seen, locks, legal, joint, played.rewards[0, 0], following))
+        leads = torch.arange(len(distinct) if number + 1 < game.horizon else 1).unsqueeze(-1)
+        certain = torch.ones(leads.shape, dtype=played.rewards.dtype)
+        rounds.append(Round(*seen, locks, legal, joint, played.rewards[:1, :1], following, leads, certain))
         state, locks = played.state._replace(last=distinct[:, :-n_agents]), distinct[:, -n_agents:].long()
     return rounds
 
@@ -123,33 +143,60 @@ def outcome_chances(current: Round, found: Chances) -> Tensor:
     return acting.gather(-1, index).prod(-2)
 
 
+def expected(current: Round, ahead: Tensor) -> Tensor:
+    """What the next round is worth after each event, `[*batch, E, N]`, from its states' values `[*batch, M, N]`."""
+    return (current.odds.to(ahead.dtype).unsqueeze(-1) * ahead[..., current.leads, :]).sum(-2)
+
+
 def evaluate_rounds(rounds: list[Round], found: list[Chances], discount: float) -> list[RoundValues]:
     """Values of all rounds, from the last to the first."""
     seeds, n_agents = found[0].commit.shape[0], found[0].commit.shape[-1]
     ahead, values = torch.zeros(seeds, 1, n_agents, dtype=found[0].commit.dtype), []
     for current, here in zip(reversed(rounds), reversed(found), strict=True):
-        outcomes = current.rewards.to(ahead.dtype) + discount * ahead[:, current.following]
+        outcomes = current.rewards.to(ahead.dtype) + discount * expected(current, ahead)[:, current.following]
         coalitions = (outcome_chances(current, here).unsqueeze(-1) * outcomes).sum(-2)
         ahead = (coalition_probabilities(here.commit).unsqueeze(-1) * coalitions).sum(-2)
         values.append(RoundValues(outcomes, coalitions, ahead))
     return values[::-1]
 
 
-def reach(rounds: list[Round], found: list[Chances]) -> list[Tensor]:
-    """How likely each state of each round is, `[S, M]` per round."""
-    here = torch.ones(found[0].commit.shape[0], 1, dtype=found[0].commit.dtype)
+def reach(rounds: list[Round], found: list[Chances], start: Tensor | None = None) -> list[Tensor]:
+    """How likely each state of each round is, `[S, M]` per round; of the first as `start` says, or equally."""
+    seeds, states = found[0].commit.shape[:2]
+    start = torch.full((states,), 1 / states) if start is None else start
+    here = start.to(found[0].commit.dtype).expand(seeds, -1)
     reached = []
     for number, (current, policy) in enumerate(zip(rounds, found, strict=True)):
         reached.append(here)
         flow = coalition_probabilities(policy.commit).unsqueeze(-1) * outcome_chances(current, policy)
         flow = (here[..., None, None] * flow).flatten(1)
+        events = flow.new_zeros(seeds, len(current.leads)).index_add(1, current.following.flatten(), flow)
         states = len(rounds[number + 1].locks) if number + 1 < len(rounds) else 1
-        here = flow.new_zeros(len(flow), states).index_add(1, current.following.flatten(), flow)
+        spread = (events.unsqueeze(-1) * current.odds.to(flow.dtype)).flatten(1)
+        here = flow.new_zeros(seeds, states).index_add(1, current.leads.flatten(), spread)
     return reached
 
 
-def deviation_values(current: Round, found: Chances, values: RoundValues, rules: Rules) -> Tensor:
-    """What each agent earns by each pure choice now and its policy later, `[S, M, N, A + 1]`; NaN where illegal."""
+def best_responses(rounds: list[Round], found: list[Chances], rules: Rules, discount: float) -> Tensor:
+    """What each agent earns from each first state by its best policy against the others', `[S, M, N]`."""
+    seeds, n_agents = found[0].commit.shape[0], found[0].commit.shape[-1]
+    ahead = torch.zeros(seeds, 1, n_agents, dtype=found[0].commit.dtype)
+    for current, here in zip(reversed(rounds), reversed(found), strict=True):
+        outcomes = current.rewards.to(ahead.dtype) + discount * expected(current, ahead)[:, current.following]
+        best = deviation_values(current, here, outcomes, rules).nan_to_num(-torch.inf).amax(-1)
+        ahead = best.masked_fill(best.isinf(), 0.0)  # nobody is ever locked in without a mediator
+    return ahead
+
+
+def deviation_values(current: Round, found: Chances, outcomes: Tensor, rules: Rules) -> Tensor:
+    """What each agent earns by each pure choice now, `[S, M, N, A + 1]`; NaN where illegal.
+
+    Args:
+        current: the round.
+        found: what the policies do in it.
+        outcomes: `[S, M, C, J, N]`, what each outcome and all that follows pays.
+        rules: how agents may commit.
+    """
     n_agents, n_actions = found.own.shape[-2:]
     rows = []
     for agent in range(n_agents):
@@ -158,7 +205,7 @@ def deviation_values(current: Round, found: Chances, values: RoundValues, rules:
             commit = torch.where(mine, float(action == n_actions), found.commit)
             pure = (torch.arange(n_actions) == action).to(found.own.dtype)
             changed = found._replace(commit=commit, own=torch.where(mine.unsqueeze(-1), pure, found.own))
-            coalitions = (outcome_chances(current, changed) * values.outcomes[..., agent]).sum(-1)
+            coalitions = (outcome_chances(current, changed) * outcomes[..., agent]).sum(-1)
             rows.append((coalition_probabilities(commit) * coalitions).sum(-1))
     earned = torch.stack(rows, -1).reshape(*found.commit.shape, n_actions + 1)
     logits = masked(torch.zeros_like(earned), current.legal, current.locks, mediated=rules.mediated)

@@ -1,7 +1,7 @@
 r"""What policies learnt in a game of several steps are worth, which constraints hold, and who would deviate.
 
-A repeated matrix game is enumerated (`mediated_marl.backward_induction`), so its figures are exact.  Any other game is
-estimated: episodes are played, and at every step, in every state visited,
+A repeated matrix game and a small Coin Game are enumerated (`mediated_marl.backward_induction`), so their figures are
+exact.  Any other game is estimated: episodes are played, and at every step, in every state visited,
 
 - each legal choice of each agent is forced, alone, and the episode played on with the learnt policies several times;
   the best is picked by one half of the continuations and measured by the other, so that noise is not taken for gain;
@@ -11,6 +11,8 @@ A deviation's gain is the mean over the states visited at a step, with a 95 % in
 more than the policy, in discounted rewards: what an agent would gain that deviates once, at that step, as best it can
 see.  The slack of IC, `V_i(s, C) - V_i(s, C without i)`, and of E, `V_j(s, C with j) - V_j(s, C)`, is negative where
 the constraint is violated; figures by coalition are the smallest over agents and steps of the mean over visited states.
+The Coin Game's exact figures are such means, over all its states by how likely they are; a repeated matrix game, whose
+states are few, has the extremes over those that are reached with more than one per cent instead.
 """
 
 from typing import Any, NamedTuple
@@ -19,10 +21,11 @@ import torch
 from torch import Tensor
 from torch.nn.functional import one_hot
 
-from mediated_marl.backward_induction import chances, deviation_values, evaluate_rounds, reach, unfold
+from mediated_marl.backward_induction import best_responses, chances, deviation_values, evaluate_rounds, reach, unfold
 from mediated_marl.coalitions import coalition_members, coalition_number, coalition_probabilities, toggled
+from mediated_marl.coin_rounds import first_placements, unfold_coin
 from mediated_marl.commitment import next_locks
-from mediated_marl.games import RepeatedMatrixGame
+from mediated_marl.games import CoinGame, RepeatedMatrixGame
 from mediated_marl.rollout import Arena, Drawn, Forced, Moment, Outcome, Policies, Rules, masked, no_locks, play_on
 
 __all__ = ["MarkovAudit", "audit_estimated", "audit_exact", "flat_markov_audit"]
@@ -44,6 +47,7 @@ class MarkovAudit(NamedTuple):
         probabilities: `[S, T, C]`, how likely each coalition is at each step.
         slack: `[S, T, C, N]`, IC for members and E for outsiders; NaN where no state with a free agent was visited.
         slack_errors: `[S, T, C, N]`.
+        response_gains: `[S, N]`, of the best policy against the others' over a whole episode; NaN where it is unknown.
     """
 
     returns: Tensor
@@ -54,40 +58,57 @@ class MarkovAudit(NamedTuple):
     probabilities: Tensor
     slack: Tensor
     slack_errors: Tensor
+    response_gains: Tensor
 
 
 @torch.no_grad()
-def audit_exact(game: RepeatedMatrixGame, policies: Policies, rules: Rules, seeds: int, discount: float) -> MarkovAudit:
-    """Audit policies of a repeated matrix game by enumeration.
-
-    Gains and slacks are the extremes over the states that are reached with more than one per cent.
+def audit_exact(
+    game: RepeatedMatrixGame | CoinGame, policies: Policies, rules: Rules, seeds: int, discount: float
+) -> MarkovAudit:
+    """Audit policies of a repeated matrix game or a small Coin Game by enumeration.
 
     Raises:
         TooLargeError: too many coalitions and joint actions.
     """
-    rounds = unfold(game, rules)
+    if isinstance(game, CoinGame):
+        rounds, start, summary = unfold_coin(game, rules), first_placements(game), means
+    else:
+        rounds, start, summary = unfold(game, rules), torch.ones(1), extremes
     found = [chances(current, policies, rules, seeds) for current in rounds]
-    values, reached = evaluate_rounds(rounds, found, discount), reach(rounds, found)
+    values, reached = evaluate_rounds(rounds, found, discount), reach(rounds, found, start)
     members = coalition_members(game.n_agents)
     neighbours = toggled(torch.arange(len(members)), game.n_agents)
     columns = []
     for current, policy, here, visits in zip(rounds, found, values, reached, strict=True):
-        visited = (visits > VISITED).unsqueeze(-1)
-        earned = deviation_values(current, policy, here, rules).nan_to_num(-torch.inf).amax(-1)
-        gains = torch.where(visited, (earned - here.states).clamp(min=0), 0.0).amax(1)
+        earned = deviation_values(current, policy, here.outcomes, rules).nan_to_num(-torch.inf).amax(-1)
         next_door = here.coalitions.gather(2, neighbours.expand_as(here.coalitions))
         slack = torch.where(members, here.coalitions - next_door, next_door - here.coalitions)
-        counted = (visited & (current.locks == 0)).unsqueeze(2) & torch.tensor(rules.mediated)
-        slack = torch.where(counted, slack, torch.inf).amin(1)
+        free = (current.locks == 0) & rules.mediated
+        found_there = summary(visits, (earned - here.states).clamp(min=0), slack, free)
         coalitions = (visits.unsqueeze(-1) * coalition_probabilities(policy.commit)).sum(1)
         commitment = (visits.unsqueeze(-1) * policy.commit).sum(1).mean(-1)
-        columns.append((commitment, gains, coalitions, torch.where(slack.isinf(), torch.nan, slack)))
-    commitment, gains, coalitions, slack = (torch.stack(column, 1) for column in zip(*columns, strict=True))
-    undiscounted = evaluate_rounds(rounds, found, 1.0)[0].states[:, 0]
-    zeros = torch.zeros_like
+        columns.append((commitment, *found_there, coalitions))
+    commitment, gains, slack, coalitions = (torch.stack(column, 1) for column in zip(*columns, strict=True))
+    first = start.to(gains.dtype).unsqueeze(-1)
+    undiscounted = (first * evaluate_rounds(rounds, found, 1.0)[0].states).sum(1)
+    discounted, zeros = (first * values[0].states).sum(1), torch.zeros_like
+    responses = (first * (best_responses(rounds, found, rules, discount) - values[0].states)).sum(1)
     return MarkovAudit(
-        undiscounted, values[0].states[:, 0], commitment, gains, zeros(gains), coalitions, slack, zeros(slack)
+        undiscounted, discounted, commitment, gains, zeros(gains), coalitions, slack, zeros(slack), responses
     )
+
+
+def extremes(visits: Tensor, gains: Tensor, slack: Tensor, free: Tensor) -> tuple[Tensor, Tensor]:
+    """The largest gains `[S, N]` and the smallest slacks `[S, C, N]` over states `[S, M]` that are visited at all."""
+    visited = (visits > VISITED).unsqueeze(-1)
+    least = torch.where((visited & free).unsqueeze(2), slack, torch.inf).amin(1)
+    return torch.where(visited, gains, 0.0).amax(1), torch.where(least.isinf(), torch.nan, least)
+
+
+def means(visits: Tensor, gains: Tensor, slack: Tensor, free: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean gains `[S, N]`, and mean slacks `[S, C, N]` where agents are free, over states by their chances `[S, M]`."""
+    weights = (visits.unsqueeze(-1) * free).unsqueeze(2)
+    return (visits.unsqueeze(-1) * gains).sum(1), (weights * slack).sum(1) / weights.sum(1)
 
 
 class Spot(NamedTuple):
@@ -158,7 +179,8 @@ def audit_estimated(
     powers = discount ** torch.arange(arena.horizon).reshape(-1, 1, 1)
     commitment = wanted.sum((2, 3)) / alive.sum((2, 3)).clamp(min=1)
     values = (powers * rewards).sum(1).mean(1)
-    return MarkovAudit(rewards.sum(1).mean(1), values, commitment, gains, errors, shares, slack, slack_errors)
+    unknown = torch.full_like(values, torch.nan)
+    return MarkovAudit(rewards.sum(1).mean(1), values, commitment, gains, errors, shares, slack, slack_errors, unknown)
 
 
 def one_step(spot: Spot) -> tuple[Outcome, Tensor, Tensor]:
@@ -264,8 +286,14 @@ def flat_markov_audit(audit: MarkovAudit) -> dict[str, Any]:
         "deviation_gain_error_per_seed": errors.tolist(),
         "deviation_gain_share_per_seed": (largest.values / scale).tolist(),
         "deviation_gain_by_step": audit.gains.amax(-1).mean(0).tolist(),
+        **response_figures(audit.response_gains),
         **coalition_figures(audit),
     }
+
+
+def response_figures(gains: Tensor) -> dict[str, Any]:
+    """What the best policy of any one agent gains, per seed, where it is known, from `[S, N]`."""
+    return {} if gains.isnan().any() else {"response_gain_per_seed": gains.amax(1).tolist()}
 
 
 def coalition_figures(audit: MarkovAudit) -> dict[str, Any]:

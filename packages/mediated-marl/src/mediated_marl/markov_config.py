@@ -31,6 +31,8 @@ class MarkovConfig(RunConfig):
     relative_balances: bool = False
     """Show balances as shares of the best at that step and time as 1 / steps left, easier to learn from than both
     as the paper shows them."""
+    egocentric: bool = False
+    """Show each agent of the Coin Game what lies around it instead of the whole grid, easier to learn from."""
     mediator: MediatorKind = "e"
     """No mediator, a naive one, or one under incentive compatibility (ic), encouragement (e), or both (constrained)."""
     window: int = 1
@@ -175,15 +177,14 @@ COIN = MarkovConfig(
     game="coin",
     n_agents=2,
     horizon=16,
+    egocentric=True,
     window=16,
     mediator="constrained",
-    hidden=64,
+    hidden=32,
     iterations=1000,
-    games=16,
-    agent_rate=1e-3,
-    mediator_rate=1e-3,
-    agent_critic_rate=2e-3,
-    mediator_critic_rate=2e-3,
+    exploration=0.5,
+    agent_rate=5e-4,
+    mediator_rate=5e-3,
     entropy_start=0.2,
     entropy_end=1e-2,
 )

@@ -52,7 +52,7 @@ def build_tensor_game(config: MarkovConfig) -> AnyGame:
     if config.game == "repeated-pd":
         return RepeatedMatrixGame(prisoners_dilemma().payoffs, config.horizon, memory=True, name="repeated-pd")
     if config.game == "coin":
-        return CoinGame(config.n_agents, horizon=config.horizon)
+        return CoinGame(config.n_agents, horizon=config.horizon, egocentric=config.egocentric)
     return IteratedPublicGoodsGame(
         config.n_agents,
         horizon=config.horizon,

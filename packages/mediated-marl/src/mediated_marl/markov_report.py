@@ -11,7 +11,8 @@ from gt_core.pretrained import located
 from gt_core.seeding import Streams
 from torch import Tensor
 
-from mediated_marl.games import IteratedPublicGoodsGame, RepeatedMatrixGame
+from mediated_marl.coin_rounds import MAX_OUTCOMES, coin_outcomes
+from mediated_marl.games import CoinGame, IteratedPublicGoodsGame, RepeatedMatrixGame
 from mediated_marl.markov_audit import MarkovAudit, audit_estimated, audit_exact, flat_markov_audit
 from mediated_marl.markov_config import MARKOV_PRESETS, MarkovConfig
 from mediated_marl.markov_players import MarkovPlayers, build_arena, build_rules
@@ -45,7 +46,7 @@ def load_markov(directory: Path) -> MarkovPolicies:
 
 
 def audit_markov_run(directory: Path) -> dict[str, Any]:
-    """Audit the trained model of a run: exactly for repeated matrix games, else from played episodes.
+    """Audit the trained model of a run: exactly where the game can be enumerated, else from played episodes.
 
     Raises:
         InputError: an environment that cannot be imported or copied.
@@ -62,9 +63,12 @@ def audit_markov_run(directory: Path) -> dict[str, Any]:
 
 
 def audited(config: MarkovConfig, arena: Arena, rules: Rules, players: MarkovPlayers) -> MarkovAudit:
-    """The exact audit of a repeated matrix game, and the estimate for any other; environments play less."""
-    if isinstance(arena, TensorArena) and isinstance(arena.game, RepeatedMatrixGame):
-        return audit_exact(arena.game, players, rules, config.seeds, config.discount)
+    """The exact audit where the game can be enumerated, and the estimate elsewhere; environments play less."""
+    game = arena.game if isinstance(arena, TensorArena) else None
+    if isinstance(game, RepeatedMatrixGame) or (
+        isinstance(game, CoinGame) and coin_outcomes(game, rules) <= MAX_OUTCOMES
+    ):
+        return audit_exact(game, players, rules, config.seeds, config.discount)
     luck = Streams(config.seed).torch("audit")
     episodes, continuations = (32, 8) if isinstance(arena, TensorArena) else (8, 4)
     return audit_estimated(arena, players, rules, config.seeds, config.discount, luck, episodes, continuations)

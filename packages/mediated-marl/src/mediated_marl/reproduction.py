@@ -187,12 +187,14 @@ EXPERIMENTS = (
         "Games of several steps: two-step dilemma, iterated public goods, Coin Game",
         "Welfare, without discount, beside that of the equilibrium where it was derived; the final balance of the "
         "public goods game; how often agents commit; and what the best deviation gains as a share of the return, by "
-        "audit. The paper prints no table of these games.",
+        "audit. The share says nothing where the return is next to nothing, as in the Coin Game without a mediator. "
+        "The paper prints no table of these games.",
         _several_steps,
         (
             Quantity("welfare", stored("welfare_per_seed"), _exact_welfare),
             Quantity("final balance", stored("balance_per_seed")),
             _COMMITMENT,
+            _DEVIATION,
             Quantity("best deviation / return", stored("deviation_gain_share_per_seed")),
         ),
         _SECONDS,

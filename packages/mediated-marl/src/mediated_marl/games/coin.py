@@ -11,7 +11,10 @@ payoffs        +1 to each taker, -2 to the owner per taker other than itself
 observations   agent i: five planes `[5, size, size]` flattened: itself, how many others, the coin if it is its
                own, the coin if it is another's, elapsed share of the episode; mediator: one plane per agent, one
                coin plane per owner, time: `[2N + 1, size, size]` flattened
-arguments      `n_agents` >= 2 (2); `size` (3), `size**2 > n_agents`; `horizon` (16); `dtype`
+egocentric     agent i: how many others, its own coin, another's coin, each a plane turned so that it stands on the
+               first cell, and time as one number: `[3 * size**2 + 1]`; mediator: all agents' planes, and time once:
+               `[3 N * size**2 + 1]`
+arguments      `n_agents` >= 2 (2); `size` (3), `size**2 > n_agents`; `horizon` (16); `egocentric` (False); `dtype`
 episode        `horizon` steps, then truncated: the game itself has no end
 history        0.1.0 first version
 =============  ====================================================================================
@@ -26,7 +29,7 @@ from torch.nn.functional import one_hot
 
 from mediated_marl.games.protocol import Step, flags, progress
 
-__all__ = ["CoinGame", "CoinState", "coin_rewards", "falling_cell", "moved"]
+__all__ = ["CoinGame", "CoinState", "coin_rewards", "falling_cell", "moved", "seen_from"]
 
 COIN_REWARD = 1.0
 ROBBED_REWARD = -2.0
@@ -64,7 +67,13 @@ class CoinGame:
     n_actions = 4
 
     def __init__(
-        self, n_agents: int = 2, *, size: int = 3, horizon: int = 16, dtype: torch.dtype = torch.float32
+        self,
+        n_agents: int = 2,
+        *,
+        size: int = 3,
+        horizon: int = 16,
+        egocentric: bool = False,
+        dtype: torch.dtype = torch.float32,
     ) -> None:
         if n_agents < 2:
             raise InputError(f"n_agents is {n_agents}; the Coin Game needs at least 2")
@@ -77,10 +86,11 @@ class CoinGame:
         self.n_agents = n_agents
         self.size = size
         self.horizon = horizon
+        self.egocentric = egocentric
         self.dtype = dtype
         self.action_counts = (4,) * n_agents
-        self.observation_size = 5 * size**2
-        self.state_size = (2 * n_agents + 1) * size**2
+        self.observation_size = 3 * size**2 + 1 if egocentric else 5 * size**2
+        self.state_size = 3 * n_agents * size**2 + 1 if egocentric else (2 * n_agents + 1) * size**2
 
     def reset(self, generator: torch.Generator, batch_shape: tuple[int, ...] = ()) -> CoinState:
         """Agents on random cells, and the whole episode's coins drawn in advance."""
@@ -98,21 +108,37 @@ class CoinGame:
         return state._replace(fall=fall, owners=owners)
 
     def observe(self, state: CoinState) -> Tensor:
-        """Each agent's own five planes, `[*batch, N, 5 * size**2]`."""
+        """Each agent's own five planes, `[*batch, N, 5 * size**2]`, or what it sees around itself."""
+        if self.egocentric:
+            planes = self.around(state)
+            return torch.cat([planes, self._time(state, planes[..., :1])], dim=-1)
         own = one_hot(state.cells, self.size**2).to(self.dtype)
         others = own.sum(-2, keepdim=True) - own
         coin = one_hot(state.coin, self.size**2).to(self.dtype).unsqueeze(-2)
         mine = one_hot(state.owner, self.n_agents).to(self.dtype).unsqueeze(-1)
-        time = torch.full_like(own, progress(state.time, self.horizon))
-        return torch.cat([own, others, coin * mine, coin * (1 - mine), time], dim=-1)
+        return torch.cat([own, others, coin * mine, coin * (1 - mine), self._time(state, own)], dim=-1)
 
     def features(self, state: CoinState) -> Tensor:
-        """All agents' planes, one coin plane per owner, and time: `[*batch, (2N + 1) * size**2]`."""
+        """All agents' planes, one coin plane per owner, and time: `[*batch, (2N + 1) * size**2]`, or all around all."""
+        if self.egocentric:
+            planes = self.around(state).flatten(-2)
+            return torch.cat([planes, self._time(state, planes[..., :1])], dim=-1)
         agents = one_hot(state.cells, self.size**2).to(self.dtype)
         coin = one_hot(state.coin, self.size**2).to(self.dtype).unsqueeze(-2)
         coins = coin * one_hot(state.owner, self.n_agents).to(self.dtype).unsqueeze(-1)
-        time = torch.full_like(agents[..., :1, :], progress(state.time, self.horizon))
-        return torch.cat([agents, coins, time], dim=-2).flatten(-2)
+        return torch.cat([agents, coins, self._time(state, agents[..., :1, :])], dim=-2).flatten(-2)
+
+    def around(self, state: CoinState) -> Tensor:
+        """What lies around each agent, `[*batch, N, 3 * size**2]`: how many others, its own coin, another's coin."""
+        cells, count = state.cells, self.size**2
+        others = one_hot(seen_from(cells.unsqueeze(-2), cells.unsqueeze(-1), self.size), count).sum(-2)
+        others[..., 0] -= 1  # itself
+        coin = one_hot(seen_from(state.coin.unsqueeze(-1), cells, self.size), count)
+        mine = one_hot(state.owner, self.n_agents).unsqueeze(-1)
+        return torch.cat([others, coin * mine, coin * (1 - mine)], dim=-1).to(self.dtype)
+
+    def _time(self, state: CoinState, like: Tensor) -> Tensor:
+        return torch.full_like(like, progress(state.time, self.horizon))
 
     def step(self, state: CoinState, actions: Tensor) -> Step[CoinState]:
         """Move all, pay who stands on the coin, let the next coin fall where one was taken."""
@@ -131,6 +157,13 @@ def moved(cells: Tensor, actions: Tensor, size: int) -> Tensor:
     change = torch.tensor(MOVES, device=cells.device)[actions]
     row = (cells // size + change[..., 0]) % size
     column = (cells % size + change[..., 1]) % size
+    return row * size + column
+
+
+def seen_from(cells: Tensor, origin: Tensor, size: int) -> Tensor:
+    """The cells on a torus turned so that `origin` becomes cell 0; both `[*batch]`."""
+    row = (cells // size - origin // size) % size
+    column = (cells % size - origin % size) % size
     return row * size + column
 
 
