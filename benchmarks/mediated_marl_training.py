@@ -5,7 +5,7 @@ optimiser each for every agent, a network for the mediator and one for its criti
 played as a batch, gradients by automatic differentiation, and a loop over agents. Ours trains ten seeds at once. Both
 play 128 games per iteration and seed, and both take the same steps: play, agents, mediator under its constraint,
 critics, multiplier. In the iterated public goods game a game is an episode of ten steps, and the multipliers are one
-per agent in the plain learner and a network of state and coalition in ours. The rounds alternate, times are processor
+per agent in the plain learner and one per step, coalition and agent in ours. The rounds alternate, times are processor
 times of one thread, and figures are medians.
 
 The last columns are the official code's milliseconds per iteration of 128 games and how often ours goes into them. They

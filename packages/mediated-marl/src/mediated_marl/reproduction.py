@@ -117,7 +117,6 @@ def work_of(config: RunConfig) -> Work:
 def _exact_reward(run: Finished) -> float | None:
     from mediated_marl.table import exact_reward
 
-    """What there is to do in a run."""
     assert isinstance(run.config, TrainConfig)  # noqa: S101
     return exact_reward(run.config)
 
@@ -125,7 +124,6 @@ def _exact_reward(run: Finished) -> float | None:
 def _exact_welfare(run: Finished) -> float | None:
     from mediated_marl.markov_table import exact_welfare
 
-    """What there is to do in a run."""
     assert isinstance(run.config, MarkovConfig)  # noqa: S101
     return exact_welfare(run.config)
 
