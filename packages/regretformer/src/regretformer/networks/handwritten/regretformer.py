@@ -73,7 +73,7 @@ class RegretFormerUtility(ReportUtility):
 class _Norm:
     """z = (x - mean) / sigma over the channels of x [c, n, m, B], without scale and shift, and back in `at_z`.
 
-    The derivative by z has mean zero; the way back overwrites z.
+    The derivative by z has mean zero.
     """
 
     def __init__(self, x: Array, at_z: Array, eps: float) -> None:
@@ -82,8 +82,7 @@ class _Norm:
         self._centre = ready(torch.sub, x, row, out=self.z)
         self._rescale = ready(torch.mul, self.z, scale, out=self.z)
         self._back = (
-            ready(torch.mul, self.z, row, out=self.z),
-            ready(torch.sub, at_z, self.z, out=at_z),
+            ready(torch.addcmul, at_z, self.z, row, out=at_z),
             ready(torch.mul, at_z, scale, out=at_z),
         )
 
@@ -100,7 +99,7 @@ class _Norm:
 
     def backward(self) -> None:
         np.einsum("cnmb,cnmb->nmb", self.z, self._at_z, out=self._row)
-        np.multiply(self._row, 1 / len(self.z), out=self._row)
+        np.multiply(self._row, -1 / len(self.z), out=self._row)
         take(self._back)
 
 
