@@ -6,14 +6,14 @@ one gradient step on the weights. Both ways do the same mathematics from the sam
 - published, as the specification of the official code describes it: one tensor of misreports for all bidders, every
   profile repeated for each of them, utilities of all n x n pairs of bidder and deviation masked to the deviating one,
   gradients computed for the weights too, and networks that project queries, keys and values apart;
-- ours: `regretformer.misreports.ascend` with frozen weights, bidder by bidder, and the package's networks.
+- ours: `regretformer.misreports.ascend`, bidder by bidder, with the derivatives of the package's networks written out.
 
 Published and ours take turns, the published in a process of its own, where memory is managed as torch finds it, after
 it is seen that both answer equally. Figures are medians of the rounds, on one thread of CPU time, which other work on
-the machine disturbs less. A large setting is timed on fewer
-inner steps; an iteration is 50 of them and the step on the weights. Floating-point operations are those of the
-published network's matrix products, taken twice for the derivative; the share is of this machine's rate for a product
-of the size of RegretFormer's projections, measured in the same run.
+the machine disturbs less. A large setting is timed on fewer inner steps; an iteration is 50 of them and, once, what
+begins and ends our searches and the step on the weights. Floating-point operations are those of the published network's
+matrix products, taken twice for the derivative; the share is of this machine's rate for a product of the size of
+RegretFormer's projections, measured in the same run.
 
     python benchmarks/regretformer_training.py [--quick] [--threads 1] [--settings 2x2 2x5] [--nets regretformer]
 """
@@ -240,11 +240,12 @@ def our_case(net: NetName, name: str) -> tuple[AuctionNetwork, Tensor, torch.opt
 
 
 def our_times(net: NetName, name: str, steps: int) -> tuple[float, float]:
-    """Seconds of an inner step and of a step on the weights, ours."""
+    """Seconds of an inner step, and of what begins and ends the searches and a step on the weights, ours."""
     network, profiles, optimiser = our_case(net, name)
     misreports = our_search(network, profiles, 0)
-    inner = seconds(lambda: our_search(network, profiles, steps)) / steps
-    return inner, seconds(lambda: our_step(network, profiles, misreports, optimiser))
+    ends = seconds(lambda: our_search(network, profiles, 0))
+    inner = (seconds(lambda: our_search(network, profiles, steps)) - ends) / steps
+    return inner, ends + seconds(lambda: our_step(network, profiles, misreports, optimiser))
 
 
 def operations(net: NetName, setting: Setting) -> int:

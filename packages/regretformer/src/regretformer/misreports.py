@@ -15,13 +15,15 @@ What a search returns is a lower bound on the true regret, since it maximises ov
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
 
 from regretformer.auction import Mechanism, replace_report, utilities
+from regretformer.networks.handwritten.build import is_written_out, profiles_at_once, report_utility
 from regretformer.networks.network import AuctionNetwork
+from regretformer.networks.shared import SharedNetwork
 
 __all__ = ["ascend", "best_of_menu", "frozen", "grid", "stratified"]
 
@@ -92,34 +94,64 @@ def ascend(
     Returns:
         Reports [B, m] and their utility for the bidder [B].
     """
-    if isinstance(mechanism, AuctionNetwork) and len(profiles) > (size := mechanism.profiles_at_once(profiles)):
+    options: Any = {"steps": steps, "rate": rate, "decay": decay, "best_iterate": best_iterate}
+    if isinstance(mechanism, SharedNetwork):
+        own, rows = mechanism.team.own(len(profiles)), len(profiles)
+        mine = ascend(mechanism.network, profiles[own], bidder, reports[own], low, high, **options)
+        best, best_utility = (mechanism.team.gather(side, rows) for side in mine)
+        return best, best_utility
+    if len(profiles) > (size := _profiles_at_once(mechanism, profiles)):
         parts = zip(profiles.split(size), reports.split(size), strict=True)
-        options: Any = {"steps": steps, "rate": rate, "decay": decay, "best_iterate": best_iterate}
         found = [ascend(mechanism, part, bidder, start, low, high, **options) for part, start in parts]
         best, best_utility = (torch.cat(side) for side in zip(*found, strict=True))
         return best, best_utility
+    evaluate = _differentiable(mechanism, profiles, bidder)
     width = high - low
     current = reports.detach()
     best, best_utility = current, torch.full_like(current[:, 0], -torch.inf)
     first, second = torch.zeros_like(current), torch.zeros_like(current)
     for step in range(steps + 1):
-        with torch.set_grad_enabled(step < steps):
-            current.requires_grad_(True)
-            utility = utilities(profiles, mechanism(replace_report(profiles, bidder, current)))[:, bidder]
-        improved = (utility.detach() > best_utility) | (not best_iterate)
-        best = torch.where(improved.unsqueeze(-1), current.detach(), best)
-        best_utility = torch.where(improved, utility.detach(), best_utility)
-        if step == steps or not utility.requires_grad:  # no gradient ever moves a report where outcomes are menus
+        utility, slope = evaluate(current, differentiate=step < steps)
+        improved = (utility > best_utility) | (not best_iterate)
+        best = torch.where(improved.unsqueeze(-1), current, best)
+        best_utility = torch.where(improved, utility, best_utility)
+        if slope is None:  # the last step; or no gradient ever moves a report where outcomes are menus
             return best, best_utility
-        gradient = width * torch.autograd.grad(utility.sum(), current)[0]
+        gradient = width * slope
         if step == 0 and not gradient.any():  # outcomes are steps, as in known auctions: no report would ever move
             return best, best_utility
         first = 0.9 * first + 0.1 * gradient
         second = 0.999 * second + 0.001 * gradient.square()
         direction = (first / (1 - 0.9 ** (step + 1))) / ((second / (1 - 0.999 ** (step + 1))).sqrt() + 1e-8)
         scale = rate * (0.5 * (1 + math.cos(math.pi * step / steps)) if decay else 1.0)
-        current = (current.detach() + scale * width * direction).clamp(low, high)
+        current = (current + scale * width * direction).clamp(low, high)
     raise AssertionError("unreachable: the last step returns")
+
+
+def _profiles_at_once(mechanism: Mechanism, profiles: Tensor) -> int:
+    if is_written_out(mechanism, profiles):
+        return profiles_at_once(mechanism, profiles)
+    return mechanism.profiles_at_once(profiles) if isinstance(mechanism, AuctionNetwork) else len(profiles)
+
+
+class _Differentiable(Protocol):
+    def __call__(self, reports: Tensor, *, differentiate: bool) -> tuple[Tensor, Tensor | None]:
+        """Utility [B] of reports [B, m], and its gradient [B, m] if it is asked for and there is one."""
+
+
+def _differentiable(mechanism: Mechanism, profiles: Tensor, bidder: int) -> _Differentiable:
+    """The utility of the bidder in profiles [B, n, m] as a function of its report."""
+    if is_written_out(mechanism, profiles):
+        return report_utility(mechanism, profiles, bidder)
+
+    def recorded(reports: Tensor, *, differentiate: bool) -> tuple[Tensor, Tensor | None]:
+        with torch.set_grad_enabled(differentiate):
+            reports = reports.detach().requires_grad_(differentiate)
+            utility = utilities(profiles, mechanism(replace_report(profiles, bidder, reports)))[:, bidder]
+        slope = torch.autograd.grad(utility.sum(), reports)[0] if utility.requires_grad else None
+        return utility.detach(), slope
+
+    return recorded
 
 
 @contextmanager

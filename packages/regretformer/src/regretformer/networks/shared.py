@@ -35,10 +35,6 @@ class SharedNetwork(AuctionNetwork):
         """As many as the network's."""
         return self.network.numbers_per_profile(bidders, items)
 
-    def profiles_at_once(self, bids: Tensor) -> int:
-        """As many for each process as the network takes."""
-        return self.team.size * self.network.profiles_at_once(bids)
-
     def forward(self, bids: Tensor, mask: Presence | None = None) -> Outcome:
         """Allocation [B, n, m] and payments [B, n], gathered from all processes."""
         own = self.team.own(len(bids))
