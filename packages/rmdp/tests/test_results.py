@@ -63,9 +63,10 @@ def test_readme_quotes_the_committed_results():
 @pytest.mark.parametrize("run", RUNS, ids=lambda run: f"{run.parent.name}-{run.name}")
 def test_committed_model_is_worth_what_its_result_says(run):
     result = json.loads((run / "result.json").read_text())
-    walks = result["env"] == "resource-gathering"
-    figures = evaluate_model(load_model(run), seed=1, episodes=1 if walks else 2)
-    assert figures["welfare"] == pytest.approx(result["welfare"], rel=0.02 if walks else 0.1)
+    # robots that fall end an episode early, so that two of them say less
+    tolerance = {"resource-gathering": 0.02, "HalfCheetah-v4": 0.1}.get(result["env"], 0.25)
+    figures = evaluate_model(load_model(run), seed=1, episodes=2)
+    assert figures["welfare"] == pytest.approx(result["welfare"], rel=tolerance)
     assert figures["assignment"] == result["assignment"]
     assert figures["ceiling"] == pytest.approx(result["ceiling"])
 
