@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from regretformer.networks.equivariantnet import EquivariantNet
-from regretformer.networks.exchangeable import Exchangeable, entries_first
+from regretformer.networks.exchangeable import Exchangeable
 from regretformer.networks.handwritten.arrays import (
     Array,
     add_shift,
@@ -25,43 +25,23 @@ from regretformer.networks.handwritten.arrays import (
     take,
     to_array,
 )
-from regretformer.networks.handwritten.exchangeable import FirstLayer, leave_unsold, leave_unsold_backward
-from regretformer.networks.handwritten.utility import ReportUtility, others_seen
+from regretformer.networks.handwritten.exchangeable import ExchangeableUtility
 
 __all__ = ["EquivariantNetUtility"]
 
 
-class EquivariantNetUtility(ReportUtility):
+class EquivariantNetUtility(ExchangeableUtility):
     """See `ReportUtility`."""
 
     def __init__(self, network: EquivariantNet, profiles: Tensor, bidder: int) -> None:
         super().__init__(network, profiles, bidder)
-        others = entries_first(others_seen(network, profiles, bidder))
-        self._first = FirstLayer(network.input_layer, network.positions(network.input_layer(others)), bidder)
-        x, at_x = self._first.output, self._first.at_output
-        self._relu, self._relu_back = relu(x), relu_backward(x, at_x)
-        self._layers: list[_Layer] = []
+        x, at_x = self.first.output, self.first.at_output
+        self.activation = relu(x), relu_backward(x, at_x)
+        layers: list[_Layer] = []
         for layer in cast("Iterable[Exchangeable]", network.body_layers):
-            self._layers.append(_Layer(layer, x, at_x))
-            x, at_x = self._layers[-1].output, self._layers[-1].at_output
-        self._last = _LastLayers(network, x, at_x, bidder)
-
-    def forward(self) -> None:
-        """See `ReportUtility`."""
-        self._first.forward(self.seen)
-        self._relu()
-        for layer in self._layers:
-            layer.forward()
-        self._last.forward(self.logits[:-1], self.payment_logit)
-        leave_unsold(self.logits)
-
-    def backward(self) -> None:
-        """See `ReportUtility`."""
-        self._last.backward(leave_unsold_backward(self.logits), self.payment_logit)
-        for layer in reversed(self._layers):
-            layer.backward()
-        self._relu_back()
-        self._first.backward(self.seen)
+            layers.append(_Layer(layer, x, at_x))
+            x, at_x = layers[-1].output, layers[-1].at_output
+        self.layers, self.last = layers, _LastLayers(network, x, at_x, bidder)
 
 
 class _Layer:

@@ -1,4 +1,4 @@
-"""What EquivariantNet and RegretFormer share: the first layer, and the logit of "unsold".
+"""What EquivariantNet and RegretFormer share: the order of layers, the first of them, and the logit of "unsold".
 
 Only bidder i's report moves, so the first layer is a constant, what it returns for a report of zero, and, with r the
 report and s the mean of r over the items,
@@ -7,14 +7,77 @@ report and s the mean of r over the items,
     w_own r_j + w_items s                       for bidder i besides.
 """
 
+from collections.abc import Sequence
+from typing import Protocol
+
 import numpy as np
 import torch
 from torch import Tensor
 
-from regretformer.networks.exchangeable import Exchangeable
-from regretformer.networks.handwritten.arrays import Array, empty, mean, product, ready, take, to_array
+from regretformer.networks.equivariantnet import EquivariantNet
+from regretformer.networks.exchangeable import Exchangeable, entries_first
+from regretformer.networks.handwritten.arrays import Array, Step, empty, mean, product, ready, take, to_array
+from regretformer.networks.handwritten.utility import ReportUtility, others_seen
+from regretformer.networks.regretformer import RegretFormer
 
-__all__ = ["FirstLayer", "leave_unsold", "leave_unsold_backward"]
+__all__ = ["ExchangeableUtility"]
+
+
+class Layer(Protocol):
+    """A layer between the first and the last, [c, n, m, B] to [c, n, m, B]."""
+
+    def forward(self) -> None:
+        """Fill its output."""
+
+    def backward(self) -> None:
+        """Fill the derivative by what it received, from that by its output."""
+
+
+class LastLayer(Protocol):
+    """What returns the logits."""
+
+    def forward(self, logits: Array, payment_logit: Array) -> None:
+        """Fill the logits of the bidders, [n, m, B], and the bidder's payment logit, [B]."""
+
+    def backward(self, at_logits: Array, at_payment_logit: Array) -> None:
+        """Fill the derivative by what it received, from those by the logits."""
+
+
+class ExchangeableUtility(ReportUtility):
+    """The utility by a network that keeps channels for every bidder and item; see `ReportUtility`.
+
+    Attributes:
+        first: the first layer.
+        activation: the step that follows it, in its output's place, and its way back.
+        layers: those between the first and the last.
+        last: the last.
+    """
+
+    activation: tuple[Step, Step]
+    layers: Sequence[Layer]
+    last: LastLayer
+
+    def __init__(self, network: EquivariantNet | RegretFormer, profiles: Tensor, bidder: int) -> None:
+        super().__init__(network, profiles, bidder)
+        others = entries_first(others_seen(network, profiles, bidder))
+        self.first = FirstLayer(network.input_layer, network.positions(network.input_layer(others)), bidder)
+
+    def forward(self) -> None:
+        """See `ReportUtility`."""
+        self.first.forward(self.seen)
+        self.activation[0]()
+        for layer in self.layers:
+            layer.forward()
+        self.last.forward(self.logits[:-1], self.payment_logit)
+        leave_unsold(self.logits)
+
+    def backward(self) -> None:
+        """See `ReportUtility`."""
+        self.last.backward(leave_unsold_backward(self.logits), self.payment_logit)
+        for layer in reversed(self.layers):
+            layer.backward()
+        self.activation[1]()
+        self.first.backward(self.seen)
 
 
 class FirstLayer:

@@ -10,13 +10,13 @@ The logits are written as products of the items' means with folded bidders' mean
 
 import math
 from collections.abc import Iterable
+from functools import partial
 from typing import cast
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from regretformer.networks.exchangeable import entries_first
 from regretformer.networks.handwritten.arrays import (
     Array,
     add_shift,
@@ -30,44 +30,24 @@ from regretformer.networks.handwritten.arrays import (
     to_array,
 )
 from regretformer.networks.handwritten.attention import attention_along
-from regretformer.networks.handwritten.exchangeable import FirstLayer, leave_unsold, leave_unsold_backward
-from regretformer.networks.handwritten.utility import ReportUtility, others_seen
+from regretformer.networks.handwritten.exchangeable import ExchangeableUtility
 from regretformer.networks.regretformer import Block, Head, RegretFormer
 
 __all__ = ["RegretFormerUtility"]
 
 
-class RegretFormerUtility(ReportUtility):
+class RegretFormerUtility(ExchangeableUtility):
     """See `ReportUtility`."""
 
     def __init__(self, network: RegretFormer, profiles: Tensor, bidder: int) -> None:
         super().__init__(network, profiles, bidder)
-        others = entries_first(others_seen(network, profiles, bidder))
-        self._first = FirstLayer(network.input_layer, network.positions(network.input_layer(others)), bidder)
-        x, at_x = self._first.output, self._first.at_output
-        self._tanh_back = tanh_backward(x, at_x)
-        self._blocks: list[_Block] = []
+        x, at_x = self.first.output, self.first.at_output
+        self.activation = partial(np.tanh, x, out=x), tanh_backward(x, at_x)
+        blocks: list[_Block] = []
         for block in cast("Iterable[Block]", network.blocks):
-            self._blocks.append(_Block(block, x, at_x))
-            x, at_x = self._blocks[-1].output, self._blocks[-1].at_output
-        self._head = _Head(network.head, x, at_x, bidder)
-
-    def forward(self) -> None:
-        """See `ReportUtility`."""
-        self._first.forward(self.seen)
-        np.tanh(self._first.output, out=self._first.output)
-        for block in self._blocks:
-            block.forward()
-        self._head.forward(self.logits[:-1], self.payment_logit)
-        leave_unsold(self.logits)
-
-    def backward(self) -> None:
-        """See `ReportUtility`."""
-        self._head.backward(leave_unsold_backward(self.logits), self.payment_logit)
-        for block in reversed(self._blocks):
-            block.backward()
-        self._tanh_back()
-        self._first.backward(self.seen)
+            blocks.append(_Block(block, x, at_x))
+            x, at_x = blocks[-1].output, blocks[-1].at_output
+        self.layers, self.last = blocks, _Head(network.head, x, at_x, bidder)
 
 
 class _Norm:
