@@ -1,6 +1,5 @@
 """Reproduction of a table of toys: what is run, resumed, listed, and written."""
 
-import importlib
 import json
 import sys
 from collections.abc import Sequence
@@ -18,13 +17,6 @@ from gt_core.reproduce.report import interval
 from gt_core.sweep.grid import Cell, make_cells
 
 COSTS = {"measured on": "an abacus", "seconds_per_iteration": {"4": 0.5}}
-
-
-@pytest.fixture
-def toy(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Any:
-    monkeypatch.syspath_prepend(str(Path(__file__).parent))
-    monkeypatch.chdir(tmp_path)
-    return importlib.import_module("toy_training")
 
 
 def work_of(config: RunConfig) -> Work:

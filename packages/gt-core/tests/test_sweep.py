@@ -1,6 +1,5 @@
 """Sweeps on this machine: what is run, what again, and what is left when somebody stops them."""
 
-import importlib
 import json
 import os
 import signal
@@ -15,22 +14,14 @@ import pytest
 from rich.console import Console
 
 from gt_core.sweep.driver import Outcome, sweep
-from gt_core.sweep.grid import Cell, make_cells
+from gt_core.sweep.grid import Cell
 from gt_core.sweep.processes import Processes
 from gt_core.sweep.worker import Report, Task, run_cell
 
 TESTS = Path(__file__).parent
 
 
-@pytest.fixture(autouse=True)
-def toy(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Any:
-    monkeypatch.syspath_prepend(str(TESTS))
-    monkeypatch.chdir(tmp_path)
-    return importlib.import_module("toy_training")
-
-
-def cells_in(folder: str, toy: Any, seeds: int = 1, **fields: Any) -> list[Cell]:
-    return make_cells(lambda _: toy.ToyConfig(**fields), {"seed": range(seeds)}, Path(folder))
+pytestmark = pytest.mark.usefixtures("toy")
 
 
 def run(cells: list[Cell], function: str = "quick", **options: Any) -> tuple[list[Outcome], str]:
@@ -50,7 +41,7 @@ def walked(cell: Cell) -> list[int]:
 
 
 def test_processes_give_the_bytes_of_cells_run_here_in_another_order(toy: Any, capfd: Any) -> None:
-    here, there = cells_in("here", toy, 2), cells_in("there", toy, 2)
+    here, there = toy.cells_in("here", 2), toy.cells_in("there", 2)
     for cell in reversed(here):
         assert run_cell(Task("toy_training:train", cell.config, Path.cwd())) == Report()
     capfd.readouterr()
@@ -66,10 +57,10 @@ def test_processes_give_the_bytes_of_cells_run_here_in_another_order(toy: Any, c
 
 
 def test_sweep_runs_only_what_is_missing(toy: Any) -> None:
-    first = cells_in("runs", toy, 1)
+    first = toy.cells_in("runs", 1)
     run(first)
     before = (first[0].config.directory / "result.json").stat()
-    cells = cells_in("runs", toy, 2)
+    cells = toy.cells_in("runs", 2)
     outcomes, _ = run(cells)
     assert [outcome.status for outcome in outcomes] == ["found", "finished"]
     assert (first[0].config.directory / "result.json").stat().st_mtime_ns == before.st_mtime_ns
@@ -77,7 +68,7 @@ def test_sweep_runs_only_what_is_missing(toy: Any) -> None:
 
 
 def test_killed_worker_goes_on_from_its_checkpoint(toy: Any) -> None:
-    killed, straight = cells_in("runs", toy, fault="killed-once"), cells_in("runs", toy)
+    killed, straight = toy.cells_in("runs", fault="killed-once"), toy.cells_in("runs")
     outcomes, said = run([*killed, *straight], "train")
     assert [(outcome.status, outcome.deaths) for outcome in outcomes] == [("finished", 1), ("finished", 0)]
     assert f"{killed[0].config.directory} died: its process was killed by SIGKILL; it goes on from its" in said
@@ -87,7 +78,7 @@ def test_killed_worker_goes_on_from_its_checkpoint(toy: Any) -> None:
 
 
 def test_cell_that_dies_at_the_same_step_again_and_again_has_failed(toy: Any) -> None:
-    cells = [*cells_in("runs", toy, fault="killed"), *cells_in("runs", toy)]
+    cells = [*toy.cells_in("runs", fault="killed"), *toy.cells_in("runs")]
     outcomes, said = run(cells, retries=2)
     assert [(outcome.status, outcome.deaths) for outcome in outcomes] == [("failed", 4), ("finished", 0)]
     assert outcomes[0].error == "its process was killed by SIGKILL"
@@ -98,7 +89,7 @@ def test_cell_that_dies_at_the_same_step_again_and_again_has_failed(toy: Any) ->
 
 
 def test_cell_that_gets_further_at_each_attempt_is_never_given_up(toy: Any) -> None:
-    (outcome,), _ = run(cells_in("runs", toy, fault="killed-often"), retries=0)
+    (outcome,), _ = run(toy.cells_in("runs", fault="killed-often"), retries=0)
     assert (outcome.status, outcome.deaths) == ("finished", 3)
 
 
@@ -107,20 +98,20 @@ def test_cell_that_gets_further_at_each_attempt_is_never_given_up(toy: Any) -> N
     [("input", 1, "scale is not to our taste"), ("error", 2, "RuntimeError: out of luck")],
 )
 def test_bad_input_is_not_tried_again_and_other_errors_are(toy: Any, fault: str, deaths: int, error: str) -> None:
-    (outcome,), _ = run(cells_in("runs", toy, fault=fault), retries=1)
+    (outcome,), _ = run(toy.cells_in("runs", fault=fault), retries=1)
     assert (outcome.status, outcome.deaths, outcome.error) == ("failed", deaths, error)
     log = (outcome.cell.config.directory / "worker.log").read_text()
     assert log.count("Traceback") == (deaths if fault == "error" else 0)
 
 
 def test_cell_that_leaves_no_result_here_has_failed(toy: Any) -> None:
-    (outcome,), _ = run(cells_in("runs", toy), "log_nothing")
+    (outcome,), _ = run(toy.cells_in("runs"), "log_nothing")
     assert outcome.status == "failed"
     assert "do all nodes see this folder?" in outcome.error
 
 
 def test_two_workers_at_one_cell_take_turns(toy: Any) -> None:
-    (cell,) = cells_in("runs", toy, pause=0.05)
+    (cell,) = toy.cells_in("runs", pause=0.05)
     processes = Processes(jobs=2)
     task = Task("toy_training:quick", cell.config, Path.cwd())
     for _ in range(2):
@@ -186,7 +177,7 @@ def test_stopped_sweep_is_continued_by_the_same_command(toy: Any, signum: signal
     rows = json.loads(again.communicate(timeout=60)[0])
     assert again.returncode == 0
     assert [(row["status"], row["deaths"]) for row in rows] == [("finished", 0)] * 3
-    for row, cell in zip(rows, cells_in("here", toy, 3), strict=True):
+    for row, cell in zip(rows, toy.cells_in("here", 3), strict=True):
         run_cell(Task("toy_training:quick", cell.config, Path.cwd()))
         assert (Path(row["directory"]) / "result.json").read_bytes() == bytes_of([cell])[0]
         steps = [int(line.split()[0]) for line in (Path(row["directory"]) / "walked").read_text().splitlines()]

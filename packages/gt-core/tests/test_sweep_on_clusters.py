@@ -1,6 +1,5 @@
 """Sweeps on a Ray cluster of two nodes, one of which is lost, and through submitit."""
 
-import importlib
 import os
 import re
 import signal
@@ -16,7 +15,7 @@ from rich.console import Console
 
 from gt_core.errors import InputError
 from gt_core.sweep.driver import SweepStopped, sweep
-from gt_core.sweep.grid import Cell, make_cells
+from gt_core.sweep.grid import Cell
 from gt_core.sweep.ray_cluster import RayCluster
 from gt_core.sweep.slurm import Slurm
 from gt_core.sweep.worker import Task, run_cell
@@ -24,15 +23,7 @@ from gt_core.sweep.worker import Task, run_cell
 TESTS = Path(__file__).parent
 
 
-@pytest.fixture(autouse=True)
-def toy(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Any:
-    monkeypatch.syspath_prepend(str(TESTS))
-    monkeypatch.chdir(tmp_path)
-    return importlib.import_module("toy_training")
-
-
-def cells_in(folder: str, toy: Any, seeds: int, **fields: Any) -> list[Cell]:
-    return make_cells(lambda _: toy.ToyConfig(**fields), {"seed": range(seeds)}, Path(folder))
+pytestmark = pytest.mark.usefixtures("toy")
 
 
 def results(cells: list[Cell]) -> list[bytes]:
@@ -71,8 +62,8 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
 def test_sweep_on_ray_survives_the_loss_of_a_node(
     cluster: Any, toy: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    expected = run_here(cells_in("here", toy, 4), "train")
-    cells = cells_in("there", toy, 4, pause=0.3)
+    expected = run_here(toy.cells_in("here", 4), "train")
+    cells = toy.cells_in("there", 4, pause=0.3)
 
     def lose_a_node() -> None:
         while not all(any(cell.config.directory.glob("checkpoints/step-*")) for cell in cells[:2]):
@@ -97,8 +88,8 @@ def test_sweep_on_ray_survives_the_loss_of_a_node(
 
 
 def test_sweep_on_ray_stopped_and_repeated_goes_on(cluster: Any, toy: Any) -> None:
-    expected = run_here(cells_in("here", toy, 1), "train")
-    cells = cells_in("there", toy, 1, pause=0.3)
+    expected = run_here(toy.cells_in("here", 1), "train")
+    cells = toy.cells_in("there", 1, pause=0.3)
 
     def interrupt() -> None:
         while not any(cells[0].config.directory.glob("checkpoints/step-*")):
@@ -148,8 +139,8 @@ def test_ray_that_is_not_installed_is_named(monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def test_sweep_through_submitit_retries_and_equals_the_cells_run_here(toy: Any, tmp_path: Path) -> None:
-    expected = run_here(cells_in("here", toy, 2), "quick")
-    cells = [*cells_in("there", toy, 1, fault="killed-once"), cells_in("there", toy, 2)[1]]
+    expected = run_here(toy.cells_in("here", 2), "quick")
+    cells = [*toy.cells_in("there", 1, fault="killed-once"), toy.cells_in("there", 2)[1]]
     outcomes = sweep(cells, "toy_training:quick", Slurm(Path("there"), {"timeout_min": 2}, cluster="local"))
     assert [(outcome.status, outcome.deaths) for outcome in outcomes] == [("finished", 1), ("finished", 0)]
     assert results(cells) == expected
@@ -158,7 +149,7 @@ def test_sweep_through_submitit_retries_and_equals_the_cells_run_here(toy: Any, 
 
 def test_sweep_through_submitit_goes_on_when_its_time_is_over(toy: Any) -> None:
     """Submitit sends SIGUSR2 before the end of a job's time, and puts back into the queue what asks for it."""
-    cells = cells_in("there", toy, 1, pause=0.3)
+    cells = toy.cells_in("there", 1, pause=0.3)
     backend = Slurm(Path("there"), {"timeout_min": 2}, cluster="local")
 
     def preempt() -> None:
@@ -172,7 +163,7 @@ def test_sweep_through_submitit_goes_on_when_its_time_is_over(toy: Any) -> None:
     outcomes = sweep(cells, "toy_training:quick", backend)
     thread.join()
     assert [(outcome.status, outcome.deaths) for outcome in outcomes] == [("finished", 0)]
-    assert results(cells) == run_here(cells_in("here", toy, 1), "quick")
+    assert results(cells) == run_here(toy.cells_in("here", 1), "quick")
     walked = [line.split() for line in (cells[0].config.directory / "walked").read_text().splitlines()]
     assert len({process for _, process, _ in walked}) == 2
     assert len(walked) <= 9  # at most one step twice

@@ -1,7 +1,6 @@
 """Grids, and how they are typed."""
 
 import dataclasses
-import importlib
 import json
 import subprocess
 import sys
@@ -17,10 +16,7 @@ from gt_core.sweep.options import SweepOptions, parse_sweep, split_values
 TESTS = Path(__file__).parent
 
 
-@pytest.fixture(autouse=True)
-def toy(monkeypatch: pytest.MonkeyPatch) -> Any:
-    monkeypatch.syspath_prepend(str(TESTS))
-    return importlib.import_module("toy_training")
+pytestmark = pytest.mark.usefixtures("toy")
 
 
 def parse(toy: Any, *args: str) -> tuple[list[Cell], SweepOptions]:

@@ -6,6 +6,7 @@ import os
 import random
 import signal
 import time
+from pathlib import Path
 from typing import Any, Literal
 
 from gt_core.cli import command
@@ -13,6 +14,7 @@ from gt_core.config import RunConfig
 from gt_core.errors import InputError
 from gt_core.files import write_json
 from gt_core.sweep.command import sweep_command
+from gt_core.sweep.grid import Cell, make_cells
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,6 +53,11 @@ class OtherConfig(RunConfig):
 
 
 PRESETS: dict[str, RunConfig] = {"toy": ToyConfig(), "long": ToyConfig("long", steps=12), "other": OtherConfig()}
+
+
+def cells_in(folder: str, seeds: int = 1, **fields: Any) -> list[Cell]:
+    """Cells that train for a while, one per seed."""
+    return make_cells(lambda _: ToyConfig(**fields), {"seed": range(seeds)}, Path(folder))
 
 
 class Walk:
