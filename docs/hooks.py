@@ -5,6 +5,7 @@ Lines of a page of the form `<!-- name: argument -->` are replaced:
     options: PACKAGE       the help of each of the package's commands
     reference: PACKAGE     the public modules, for mkdocstrings
     experiments: PACKAGE   the tables and figures that can be reproduced, and what they cost
+    reports: PACKAGE       what was reproduced and is kept: pictures, and tables with every figure
     results: FILE          the tables that a script wrote into a README, between its two markers
     scripts: FOLDER        what each script there says of itself
 
@@ -27,11 +28,20 @@ from unittest import mock
 from gt_core.reproduce.costs import in_hours
 from gt_core.reproduce.experiment import cells_of, cost_of
 from latex2mathml.converter import convert
+from mkdocs.config.defaults import MkDocsConfig
+from mkdocs.structure.files import File, Files
 
 ROOT = Path(__file__).parents[1]
 
 # A command whose options depend on what it is to learn is shown once for each.
 VARIANTS = {name: ([], ["--game", "iterated-pgg"]) for name in ("mediated-marl-train", "mediated-marl-sweep")}
+
+
+def on_files(files: Files, config: MkDocsConfig) -> Files:
+    """Give the site the pictures of the reports that are kept."""
+    for picture in sorted(ROOT.glob("packages/*/results/reproduction/*/*.png")):
+        files.append(File.generated(config, picture_name(picture), abs_src_path=str(picture)))
+    return files
 
 
 def on_page_markdown(markdown: str, **_: object) -> str:
@@ -40,6 +50,7 @@ def on_page_markdown(markdown: str, **_: object) -> str:
         "options": options,
         "reference": reference,
         "experiments": experiments,
+        "reports": reports,
         "results": results,
         "scripts": scripts,
     }
@@ -112,6 +123,23 @@ def experiments(package: str) -> str:
             hours = in_hours(seconds / 2) if seconds else ""
             rows.append(f"| {command} | {one.title} | {scale} | {len(cells)} | {hours} | {unknown or ''} |")
     return "\n".join(rows)
+
+
+def reports(package: str) -> str:
+    """Each report's picture, and its table to unfold."""
+    sections = []
+    for report in sorted((ROOT / "packages" / package / "results" / "reproduction").glob("*/report.md")):
+        title, *text = report.read_text().removeprefix("# ").split("\n")
+        scale = report.parent.name.rpartition("-")[2]
+        pictures = [f"![{title}]({picture_name(picture)})" for picture in sorted(report.parent.glob("*.png"))]
+        table = "\n".join(f"    {line}".rstrip() for line in text)
+        sections.append("\n\n".join([f"### {title}, {scale}", *pictures, f'??? note "The table"\n{table}']))
+    return "\n\n".join(sections)
+
+
+def picture_name(file: Path) -> str:
+    """Where the site has a report's picture."""
+    return f"reports-{file.parts[-5]}-{file.parts[-2]}-{file.name}"
 
 
 def results(file: str) -> str:

@@ -113,6 +113,32 @@ def test_ctrl_c_in_this_process_ends_the_reproduction(toy: Any, monkeypatch: pyt
     assert Path("reproduction/table-7-smoke/report.md").is_file()  # with empty cells
 
 
+def test_finished_runs_from_elsewhere_are_copied_and_the_rest_is_left_empty(
+    toy: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run(monkeypatch, experiment(toy), *SMOKE, "--json")
+    ours = json.loads(capsys.readouterr().out)["rows"][0]
+    Path("reproduction/cells").rename("elsewhere")
+    for file in Path("elsewhere").glob("*/config.json"):
+        config = json.loads(file.read_text())
+        del config["fault"]  # a field that is newer than the run
+        file.write_text(json.dumps(config | ({"scale": 9.0} if config["seed"] == 1 else {})))
+    reuse = ("--reuse", "elsewhere", "--out-dir", "again")
+    run(monkeypatch, experiment(toy), *SMOKE, *reuse, "--only-report", "--json")
+    first, second = json.loads(capsys.readouterr().out)["rows"]
+    assert (first["runs"], second["runs"]) == (1, 0)
+    assert first["figures"]["x"]["values"] == ours["figures"]["x"]["values"][:1]
+    assert first["missing_estimate"]["seconds"] == 4 * 0.5  # of the other seed
+    run(monkeypatch, experiment(toy), *SMOKE, *reuse, "--json")  # runs what is missing, and that alone
+    assert json.loads(capsys.readouterr().out)["rows"][0] == ours | {"seconds": pytest.approx(ours["seconds"], abs=0.5)}
+    assert len(list(Path("again/cells").glob("*/worker.log"))) == 3
+
+
+def test_folders_without_finished_runs_are_refused(toy: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(InputError, match="nowhere holds no finished run"):
+        run(monkeypatch, experiment(toy), *SMOKE, "--reuse", "nowhere")
+
+
 def test_pictures_of_an_experiments_own_are_drawn(
     toy: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

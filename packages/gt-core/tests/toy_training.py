@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from gt_core.cli import command
-from gt_core.config import RunConfig
+from gt_core.config import RunConfig, to_dict
 from gt_core.errors import InputError
 from gt_core.files import write_json
 from gt_core.sweep.command import sweep_command
@@ -106,6 +106,7 @@ def quick(config: ToyConfig) -> None:
     while walk.step < config.steps:
         walk.iterate()
         write_json(folder / f"step-{walk.step:09d}", walk.state_dict())
+    write_json(config.directory / "config.json", to_dict(config))
     write_json(config.directory / "cost.json", {"seconds": 0.25})
     write_json(config.directory / "result.json", {"seed": config.seed, "x": walk.x})
 

@@ -9,7 +9,7 @@ import json
 import math
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Self, TypeVar
 
 import dacite
 
@@ -61,6 +61,10 @@ class RunConfig:
             if interval == "(0, inf)":
                 raise InputError(f"{name} must be positive and finite, got {value}")
             raise InputError(f"{name} must be at least {low:g}{' and finite' if value >= low else ''}, got {value}")
+
+    def settled(self) -> Self:
+        """The config as a run writes it down, with what depends on other fields filled in."""
+        return self
 
     @property
     def name(self) -> str:

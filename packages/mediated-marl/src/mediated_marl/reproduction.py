@@ -37,13 +37,15 @@ _ONE_STEP = (
     ("sacrifice", "ic", "sampled-sacrifice"),
 )
 _SEVERAL_STEPS: tuple[dict[str, Any], ...] = (
-    *({"game": "two-step-pd", "mediator": one, "window": 1} for one in ("none", "naive", "ic")),
-    {"game": "two-step-pd", "mediator": "naive", "window": 2},
+    *({"game": "two-step-pd", "mediator": one, "window": 1, "iterations": 1200} for one in ("none", "naive")),
+    {"game": "two-step-pd", "mediator": "ic", "window": 1},
+    {"game": "two-step-pd", "mediator": "naive", "window": 2, "iterations": 1200},
     {"game": "repeated-pd", "mediator": "naive", "window": 1},
     *({"game": "iterated-pgg", "mediator": "naive", "window": window} for window in (1, 3, 5)),
     {"game": "iterated-pgg", "mediator": "e", "window": 1},
     {"game": "iterated-pgg", "mediator": "e", "window": 1, "random_endowments": True},
-    *({"game": "coin", "mediator": one, "window": 16} for one in ("none", "naive", "constrained")),
+    {"game": "coin", "mediator": "none", "window": 16, "agent_rate": 1e-3},  # at 5e-4 they have not learnt to rob yet
+    *({"game": "coin", "mediator": one, "window": 16} for one in ("naive", "constrained")),
 )
 _PAPER_ITERATIONS = {"two-step-pd": 5_000, "iterated-pgg": 10_000}
 _SMOKE = {("two-step-pd", "naive"), ("two-step-pd", "ic"), ("iterated-pgg", "e"), ("coin", "none")}

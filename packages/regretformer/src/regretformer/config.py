@@ -178,7 +178,7 @@ class TrainConfig(RunConfig):
         return setting.within(self.low or setting.low, self.high or setting.high)
 
     def settled(self) -> Self:
-        """This config with everything filled in that is left to the setting's size; a mixture's is its largest's."""
+        """The config with everything filled in that is left to the setting's size; a mixture's is its largest's."""
         cells = self.auction.bidders * self.auction.items
         recipe = next(recipe for most, recipe in _RECIPES.items() if cells <= most)
         unset = {"ascent_steps": -1, "imitation": -1}

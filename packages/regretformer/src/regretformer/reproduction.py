@@ -77,8 +77,8 @@ def _draw_budgets(lines: Sequence[Line], folder: Path) -> list[Path]:
 
     curves: dict[str, dict[str, Path]] = {}
     for line in lines:
-        found = [cell.config.directory for cell in line.cells if cell.is_finished]
-        if found:
+        runs = [cell.config.directory for cell in line.cells if cell.is_finished]
+        if found := [run for run in runs if (run / "metrics.jsonl").is_file()]:
             curves.setdefault(str(line.about["setting"]), {})[str(line.about["budget"])] = found[0]
     if curves:
         plot_budgets(folder / "training.png", curves)

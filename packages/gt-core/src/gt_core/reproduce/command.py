@@ -14,6 +14,7 @@ from rich.table import Table
 from gt_core.errors import InputError
 from gt_core.reproduce.costs import in_hours
 from gt_core.reproduce.experiment import SCALES, Experiment, Line, Scale, cells_of, cost_of, rows
+from gt_core.reproduce.reuse import reuse_finished
 from gt_core.sweep.command import open_backend
 from gt_core.sweep.driver import Outcome, sweep
 from gt_core.sweep.grid import Cell
@@ -35,6 +36,10 @@ class ReproduceOptions(BackendOptions):
     """Which figure."""
     scale: Scale = "laptop"
     """smoke: seconds, to see that everything works; laptop: an evening of two cores; full: as the paper did."""
+    reuse: tuple[Path, ...] = ()
+    """Folders of finished runs, such as a package's results/: those that would be repeated are copied instead."""
+    only_report: bool = False
+    """Run nothing: write the report of what is finished."""
     list: bool = False
     """Show all tables and figures and what each costs on this machine, and run nothing."""
     out_dir: Path = Path("reproduction")
@@ -63,8 +68,10 @@ def reproduce_command(experiments: Sequence[Experiment], train: str, prog: str, 
         return
     experiment = _chosen(experiments, options)
     lines = experiment.lines(options.scale, options.out_dir / "cells")
+    if options.reuse:
+        reuse_finished([*cells_of(lines, needs=True), *cells_of(lines)], options.reuse)
     try:
-        outcomes = _run(lines, train, options)
+        outcomes = [] if options.only_report else _run(lines, train, options)
     finally:
         _report(experiment, lines, options, prog)  # of what there is, if it was stopped
     if any(outcome.status == "failed" for outcome in outcomes):

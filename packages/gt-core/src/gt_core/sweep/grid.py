@@ -11,9 +11,10 @@ from typing import Any, NamedTuple
 from gt_core.config import RunConfig, to_dict
 from gt_core.errors import InputError
 
-__all__ = ["Cell", "config_hash", "make_cells"]
+__all__ = ["NO_FIGURE_DEPENDS_ON", "Cell", "config_hash", "make_cells"]
 
-_NO_FIGURE_DEPENDS_ON = {"out_dir", "tensorboard"}
+NO_FIGURE_DEPENDS_ON = {"out_dir", "tensorboard"}
+"""Fields of a config that change nothing in a result."""
 
 
 class Cell(NamedTuple):
@@ -35,7 +36,7 @@ class Cell(NamedTuple):
 
 def config_hash(config: RunConfig) -> str:
     """Ten hexadecimal digits of the SHA-256 of all fields that a result may depend on, threads and device included."""
-    fields = {name: value for name, value in to_dict(config).items() if name not in _NO_FIGURE_DEPENDS_ON}
+    fields = {name: value for name, value in to_dict(config).items() if name not in NO_FIGURE_DEPENDS_ON}
     return hashlib.sha256(json.dumps(fields, sort_keys=True).encode()).hexdigest()[:10]
 
 
