@@ -1,6 +1,7 @@
 """Copy a finished run into the committed results.
 
     python packages/rmdp/results/collect.py runs/NAME
+    python packages/rmdp/results/collect.py runs/NAME HalfCheetah-v4-k5-em-2000  # under a name of its own
 
 Config, versions, cost, result, model and the fingerprint of the users are kept, not the metrics and checkpoints; the
 name of the run directory is left out of the config.
@@ -14,10 +15,10 @@ from pathlib import Path
 RESULTS = Path(__file__).parent
 
 
-def collect(run: Path) -> Path:
-    """Copy `run` and return where it lies now."""
-    result, config = (json.loads((run / name).read_text()) for name in ("result.json", "config.json"))
-    place = RESULTS / f"{result['env']}-k{result['k']}-{result['algorithm']}" / f"seed{result['seed']}"
+def collect(run: Path, name: str = "") -> Path:
+    """Copy `run` and return where it lies now, by default under its environment, k and algorithm."""
+    result, config = (json.loads((run / file).read_text()) for file in ("result.json", "config.json"))
+    place = RESULTS / (name or f"{result['env']}-k{result['k']}-{result['algorithm']}") / f"seed{result['seed']}"
     place.mkdir(parents=True)
     (place / "config.json").write_text(json.dumps(config | {"out_dir": "runs/{name}"}, indent=2) + "\n")
     for file in ("versions.json", "cost.json", "result.json"):
@@ -28,5 +29,4 @@ def collect(run: Path) -> Path:
 
 
 if __name__ == "__main__":
-    for run in sys.argv[1:]:
-        sys.stdout.write(f"{collect(Path(run))}\n")
+    sys.stdout.write(f"{collect(Path(sys.argv[1]), *sys.argv[2:])}\n")

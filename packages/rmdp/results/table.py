@@ -21,12 +21,13 @@ from rmdp.reproduction import PUBLISHED
 RESULTS = Path(__file__).parent
 README = RESULTS.parent / "README.md"
 FRONT = RESULTS.parents[2] / "README.md"
-BEGIN, END = "<!-- results/table.py writes from here -->\n", "<!-- to here -->\n"
+BEGIN, END = "<!-- results/table.py writes {}from here -->\n", "<!-- to here{} -->\n"
 PRETRAINED = RESULTS.parent / "src" / "rmdp" / "pretrained"
 SHIPPED = {
     "HalfCheetah-v4-k5": "HalfCheetah-v4-k5-em/seed0",
     "resource-gathering-k3": "resource-gathering-k3-em/seed0",
 }
+_LOSSES = ("clusters", "offset", "ripple", "start")
 HEADER = """\
 | environment | k | algorithm | seed | welfare | ceiling | share | median user | iterations | training | official code |
 |---|---|---|---|---|---|---|---|---|---|---|
@@ -59,9 +60,24 @@ def table() -> str:
     return HEADER + "".join(row(*run, _official(run[0])) for run in runs)
 
 
+def losses() -> str:
+    """What keeps runs with target velocities from their ceilings, in Markdown."""
+    lines = [
+        "| run | iterations | welfare | ceiling | " + " | ".join(_LOSSES) + " |\n",
+        "|---" * (4 + len(_LOSSES)) + "|\n",
+    ]
+    for file in sorted(RESULTS.glob("*/seed*/losses.json")):
+        found, config = json.loads(file.read_text()), json.loads(file.with_name("config.json").read_text())
+        figures = (found[name] for name in ("welfare", "ceiling", *_LOSSES))
+        cells = (f"{config['env']}, k = {config['k']}", config["iterations"], *(f"{figure:.2f}" for figure in figures))
+        lines.append("| " + " | ".join(map(str, cells)) + " |\n")
+    return "".join(lines)
+
+
 def updated(readme: str) -> str:
-    """The README's text with the table between its marks."""
-    return replace_between(readme, BEGIN, END, table())
+    """The README's text with the tables between their marks."""
+    readme = replace_between(readme, BEGIN.format(""), END.format(""), table())
+    return replace_between(readme, BEGIN.format("losses "), END.format(": losses"), losses())
 
 
 def shipped() -> dict[str, dict[Path, bytes]]:

@@ -51,6 +51,16 @@ def test_fixed_noise_stays_and_pinned_users_too():
     assert ablations.pinned(before, after).tolist() == [1, 1, 0, 1, 0]
 
 
+def test_losses_add_up_and_are_those_of_the_model():
+    run = PACKAGE / "results" / "HalfCheetah-v4-k1-em" / "seed0"
+    stored = json.loads((run / "losses.json").read_text())
+    found = script("losses").losses(load_model(run))
+    assert found == pytest.approx(stored, abs=0.01)  # other processors, other last digits
+    lost = [found[name] for name in ("clusters", "offset", "ripple", "start")]
+    assert sum(lost) == pytest.approx(found["ceiling"] - found["welfare"])
+    assert min(lost[:3]) > -1e-9
+
+
 def test_readme_quotes_the_committed_results():
     module = script("table")
     readme = (PACKAGE / "README.md").read_text()

@@ -26,7 +26,7 @@ _ROBOTS = ("HalfCheetah-v4", "Hopper-v4", "Walker2d-v4", "Ant-v4")
 _ALGORITHMS = ("em", "end-to-end", "cluster", "random")
 _BUDGETS = {**dict.fromkeys(_ROBOTS, (1, 2, 5, 10, 50)), _GRID: (1, 2, 3, 5, 10, 25)}
 _SEEDS = 10
-_ITERATIONS = {1: 1000, 2: 1000, 50: 300}
+_ITERATIONS = {1: 1000, 2: 1000, 50: 200}
 """Of HalfCheetah on a laptop, where our preset's are too few for the steps of one or two policies, or take too long."""
 _SMOKE = {("HalfCheetah-v4", 2, "em"), ("HalfCheetah-v4", 2, "random"), (_GRID, 1, "em")}
 _ABOUT = (
