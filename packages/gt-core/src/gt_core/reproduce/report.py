@@ -146,13 +146,19 @@ def plot(experiment: Experiment, table: Sequence[Row], file: Path) -> bool:
         _draw(axis, [row.entries[name] for row in shown], experiment.source)
         axis.set(title=name, yticks=range(len(shown)))
         axis.grid(axis="x", color="0.9")
-    panels[0].set_yticklabels([", ".join(map(str, row.about.values())) for row in shown])
+    panels[0].set_yticklabels([_label(row.about) for row in shown])
     panels[0].invert_yaxis()
     handles, labels = panels[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=3, frameon=False)
     figure.suptitle(experiment.title)
     figure.savefig(file, dpi=120)
     return True
+
+
+def _label(about: Mapping[str, str | float]) -> str:
+    """What tells a line from the others; numbers say of what they are."""
+    parts = (value if isinstance(value, str) else f"{name} = {value}" for name, value in about.items())
+    return ", ".join(part for part in parts if part)
 
 
 def _draw(axis: Any, entries: Sequence[Entry], source: str) -> None:  # noqa: ANN401 (an optional dependency's type)
