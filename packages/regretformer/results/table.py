@@ -1,11 +1,12 @@
-"""The results table of the package's README, from the committed `result.json` files.
+"""The tables of the package's README, from the committed JSON files.
 
-    python packages/regretformer/results/table.py           # print it
-    python packages/regretformer/results/table.py --write   # put it into README.md, and models into the package
+    python packages/regretformer/results/table.py           # print them
+    python packages/regretformer/results/table.py --write   # put them into README.md, and models into the package
 
 A test fails while README.md and the files differ.
 """
 
+import json
 import sys
 from pathlib import Path
 from typing import Any
@@ -14,17 +15,26 @@ from gt_core.pretrained import card, contents, write
 from gt_core.readme import replace_between, replace_line
 from gt_core.run import read_cost, read_result
 
+from regretformer.compare import markdown
+from regretformer.cross_misreports import cross_table
+from regretformer.frontier import plot_frontier
+
 RESULTS = Path(__file__).parent
 README = RESULTS.parent / "README.md"
 FRONT = RESULTS.parents[2] / "README.md"
-BEGIN, END = "<!-- results/table.py writes from here -->\n", "<!-- to here -->\n"
+BEGIN, END = "<!-- results/table.py writes {} from here -->\n", "<!-- to here: {} -->\n"
 PRETRAINED = RESULTS.parent / "src" / "regretformer" / "pretrained"
 SHIPPED = {"1x2": "1x2/seed0", "2x2": "2x2/seed0", "2x3": "2x3/seed0", "416x47": "416x47/seed0"}
+CROSSED = sorted(file.stem for file in (RESULTS / "cross-misreports").glob("*.json"))
 COLUMNS = (
     "setting", "network", "budget", "seed", "revenue", "exact optimum", "best truthful baseline",
     "honest regret / revenue", "in training", "honest / training", "protocol sees", "seconds",
 )  # fmt: skip
 HEADER = f"| {' | '.join(COLUMNS)} |\n{'|---' * len(COLUMNS)}|\n"
+DISTILLED = (
+    "setting", "student", "teacher's revenue", "student's revenue", "teacher's regret / revenue on its own misreports",
+    "on the student's", "student's regret / revenue on its own misreports", "on the teacher's", "divergence",
+)  # fmt: skip
 
 
 def row(result: dict[str, Any], cost: dict[str, Any]) -> str:
@@ -49,15 +59,55 @@ def row(result: dict[str, Any], cost: dict[str, Any]) -> str:
     return "| " + " | ".join(map(str, cells)) + " |\n"
 
 
-def table() -> str:
-    """The whole table, in Markdown."""
+def trained() -> str:
+    """All trained networks, in Markdown."""
     runs = sorted(file.parent for file in RESULTS.glob("*/seed*/result.json"))
     return HEADER + "".join(row(read_result(run), read_cost(run)) for run in runs)
 
 
+def cross_misreports(setting: str) -> str:
+    """What `cross_misreports.py` measured, in Markdown."""
+    return cross_table(json.loads((RESULTS / "cross-misreports" / f"{setting}.json").read_text()))
+
+
+def distilled() -> str:
+    """All distillations, in Markdown."""
+    runs = sorted(file.parent for file in RESULTS.glob("distillation/*/result.json"))
+    return markdown(DISTILLED, [_distilled_cells(read_result(run)) for run in runs])
+
+
+def _distilled_cells(result: dict[str, Any]) -> list[str]:
+    pairs = (("teacher", "teacher"), ("teacher", "student"), ("student", "student"), ("student", "teacher"))
+    shares = [result[f"{one}_regret_sum_on_{source}_misreports"] / result[f"{one}_revenue"] for one, source in pairs]
+    return [
+        result["setting"],
+        result["net"],
+        *(f"{result[f'{one}_revenue']:.4f}" for one in ("teacher", "student")),
+        *(f"{share:.6f}" for share in shares),
+        f"{result['divergence']:.4f}",
+    ]
+
+
+def draw_frontier(setting: str) -> None:
+    """Revenue against honest regret of the committed runs under a budget, beside the known auctions."""
+    results = [read_result(file.parent) for file in sorted(RESULTS.glob("*/seed*/result.json"))]
+    runs = [result for result in results if (result["setting"], result["constraint"]) == (setting, "budget")]
+    known = {"optimum": runs[0]["optimal_revenue"], runs[0]["baseline"]: runs[0]["baseline_revenue"]}
+    lines = [{"mechanism": name, "net": None, "revenue": revenue} for name, revenue in known.items() if revenue]
+    plot_frontier(RESULTS / f"frontier-{setting}.png", runs + lines)
+
+
+def tables() -> dict[str, str]:
+    """Every table by its name in the README's marks."""
+    crossed = {f"cross-misreports in {setting}": cross_misreports(setting) for setting in CROSSED}
+    return {"results": trained(), **crossed, "distillation": distilled()}
+
+
 def updated(readme: str) -> str:
-    """The README's text with the table between its marks."""
-    return replace_between(readme, BEGIN, END, table())
+    """The README's text with each table between its marks."""
+    for name, table in tables().items():
+        readme = replace_between(readme, BEGIN.format(name), END.format(name), table)
+    return readme
 
 
 def shipped() -> dict[str, dict[Path, bytes]]:
@@ -92,5 +142,6 @@ if __name__ == "__main__":
         README.write_text(updated(README.read_text()))
         FRONT.write_text(with_headline(FRONT.read_text()))
         write(PRETRAINED, shipped())
+        draw_frontier("1x2")
     else:
-        sys.stdout.write(table())
+        sys.stdout.write("\n".join(tables().values()))
