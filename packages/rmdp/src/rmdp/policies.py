@@ -205,7 +205,7 @@ class ObservationMoments(nn.Module):
         xp, device, known = namespace(mean), self.mean.device, bool(self.count > 0)
 
         def normalise(observations: Floats) -> Array:
-            view = observations.astype(np.float32)
+            view: Array = observations.astype(np.float32)
             view = torch.as_tensor(view, device=device) if xp is torch else view
             if known:
                 view -= mean

@@ -93,7 +93,8 @@ class Representatives:
         device, shape = segment.normalised.device, (len(segment.normalised), k, -1)
 
         def by_step(array: NDArray[Any]) -> torch.Tensor:
-            return torch.as_tensor(array).to(device).unflatten(1, shape[1:])
+            split: torch.Tensor = torch.as_tensor(array).to(device).unflatten(1, shape[1:])
+            return split
 
         def values(observations: torch.Tensor) -> torch.Tensor:
             flat = self.learner.values(by_representative(observations, k))

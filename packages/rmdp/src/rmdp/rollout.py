@@ -134,7 +134,8 @@ def collect(
 
     def play(lane: _Lane) -> _Played:
         actors = Actors(policies, len(lane.copies), env.copies // k, *lane.share)
-        stand, seen = observation[lane.copies.ravel()], []
+        stand = observation[lane.copies.ravel()]
+        seen: list[tuple[Any, ...]] = []
         for drawn in noise[:, *lane.share]:
             view = normalise(stand)
             action, log_probability = actors.act(view.reshape(*lane.copies.shape, -1), drawn)
@@ -151,8 +152,8 @@ def collect(
     information = zip(*(part.columns[8:] for part in parts), strict=True)
     info = {name: _joined(column, lanes) for name, column in zip(parts[0].names, information, strict=True)}
     end = _joined([part.end[None] for part in parts], lanes)[0]
-    tensors = (torch.as_tensor(column) for column in (view, action, log_probability))
-    return Segment(Transition(*seen, info), *tensors, end, _phase(env) - before)
+    normalised, chosen, known = (torch.as_tensor(column) for column in (view, action, log_probability))
+    return Segment(Transition(*seen, info), normalised, chosen, known, end, _phase(env) - before)
 
 
 class _Lane(NamedTuple):
