@@ -70,7 +70,9 @@ def physics_and_rollout(representatives: Representatives) -> tuple[float, float]
         return step(actions)
 
     batch.step = remember  # type: ignore[method-assign]
+    representatives.threads = 1  # one lane, which calls `step`
     actions = representatives.collect().transition.action
+    representatives.threads = representatives.config.threads
     batch.step = step  # type: ignore[method-assign]
     representatives.load_state_dict(before)
     rollout = seconds(representatives.collect)

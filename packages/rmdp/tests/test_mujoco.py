@@ -1,5 +1,6 @@
 """The robots against Gymnasium's own environments of the same name."""
 
+import dataclasses
 import importlib
 import subprocess
 import sys
@@ -7,6 +8,7 @@ import sys
 import gymnasium
 import numpy as np
 import pytest
+import torch
 from gt_core.errors import InputError
 from gymnasium.wrappers import TimeLimit
 
@@ -14,6 +16,8 @@ from rmdp.envs.make import make_batch
 from rmdp.envs.mujoco import MujocoBatch
 from rmdp.envs.physics import quieten
 from rmdp.envs.robots import ROBOTS
+from rmdp.policies import ObservationMoments, Policies
+from rmdp.rollout import collect
 
 CLASSES = {"HalfCheetah": "half_cheetah", "Hopper": "hopper", "Walker2d": "walker2d", "Ant": "ant"}
 
@@ -211,3 +215,26 @@ def test_action_bounds_and_sizes_are_gymnasiums():
         np.testing.assert_array_equal(batch.actions.high, env.action_space.high)
         assert (batch.observation_size,) == env.observation_space.shape
         env.close()
+
+
+@pytest.mark.parametrize(("k", "each", "exact"), [(2, 7, False), (5, 3, False), (5, 3, True)])
+def test_segment_does_not_depend_on_the_number_of_threads(k, each, exact):
+    segments = []
+    for threads in (1, 3):
+        batch = MujocoBatch("Hopper-v4", k * each, np.random.default_rng(0), threads=threads, exact=exact)
+        generator, moments = torch.Generator().manual_seed(0), ObservationMoments(batch.observation_size)
+        nets = Policies(k, 11, batch.actions, hidden=(64, 64), trunk="own", sigma=1.0, generator=generator)
+        start = batch.reset()
+        moments.observe(start)
+        segment = collect(batch, start, nets, moments, k, 60, generator, threads)
+        assert segment.transition.terminated.any()  # so that copies were reset within lanes
+        assert batch.elapsed.max() <= 60
+        segments.append((dataclasses.asdict(segment.transition), segment[1:], batch.state()))
+        batch.close()
+    torch.testing.assert_close(*segments, rtol=0, atol=0, equal_nan=True)
+
+
+def test_unusable_action_in_a_lane_is_named_by_its_copy():
+    batch = MujocoBatch("Hopper-v4", 4, np.random.default_rng(0), threads=1)
+    with pytest.raises(InputError, match=r"the action of copy 3 is .*nan"):
+        batch.lane(np.array([1, 3]))(np.array([[0, 0, 0], [0, np.nan, 0]]))

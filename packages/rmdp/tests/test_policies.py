@@ -25,7 +25,7 @@ def observations(k=3, batch=6):
 
 def draw(nets, seen, generator):
     actors = Actors(nets, *seen.shape[:2])
-    return actors.act(seen, actors.noise(1, generator)[0])
+    return map(torch.from_numpy, actors.act(seen.numpy(), actors.noise(1, generator)[0]))
 
 
 def judge(nets, seen, action):
@@ -100,6 +100,20 @@ def test_sigma_is_trained():
 def test_critics_value_every_user():
     critics = Critics(3, 4, 7, hidden=(8, 8), generator=torch.Generator().manual_seed(0))
     assert critics(observations()).shape == (3, 6, 7)
+
+
+def test_shared_critic_is_told_the_representative_by_a_one_hot_vector():
+    critics, seen = (
+        Critics(3, 4, 7, hidden=(8,), sharing="shared", generator=torch.Generator().manual_seed(0)),
+        observations(),
+    )
+    first, head = critics.net[0], critics.net[2]
+    matrix = torch.cat([first.weight[0], first.bias[:, 0]])
+    torch.testing.assert_close(matrix @ matrix.T, 2 * torch.eye(7))  # orthogonal, gain sqrt(2)
+    told = torch.cat([seen, torch.eye(3)[:, None].expand(3, 6, 3)], -1)
+    by_hand = torch.tanh(told @ matrix) @ head.weight[0] + head.bias[0]
+    torch.testing.assert_close(critics(seen), by_hand)
+    assert not torch.allclose(*critics(seen[:1].expand(3, 6, 4))[:2])
 
 
 def test_moments_equal_those_of_all_observations_at_once():

@@ -49,8 +49,9 @@ def networks(k=2, n=1):
 
 def draw(policies, observation, generator):
     actors = Actors(policies, *observation.shape[:2])
-    action, log_probability = actors.act(observation, actors.noise(1, generator)[0])
-    return action.clone(), log_probability
+    drawn = actors.act(observation.numpy(), actors.noise(1, generator)[0])
+    action, log_probability = (torch.from_numpy(part.copy()) for part in drawn)
+    return action, log_probability
 
 
 def bandit(policies, likes, generator, samples=64):
@@ -84,9 +85,11 @@ def test_threads_change_no_bit():
     torch.testing.assert_close(results[0], results[1], rtol=0, atol=0)
 
 
-def test_values_are_those_of_the_critics():
-    policies, critics = networks(k=3, n=4)
-    observation = torch.randn(3, 150, 1, generator=torch.Generator().manual_seed(0))
+@pytest.mark.parametrize("sharing", ["own", "shared"])
+def test_values_are_those_of_the_critics(sharing):
+    generator = torch.Generator().manual_seed(0)
+    critics = Critics(3, 1, 4, hidden=(8,), sharing=sharing, generator=generator)
+    policies, observation = networks(k=3)[0], torch.randn(3, 150, 1, generator=generator)
     torch.testing.assert_close(Learner(policies, critics, 3).values(observation), critics(observation).detach())
 
 
@@ -141,12 +144,14 @@ def loss_of(policies, critics, batch, learns):
     return value_loss - (learns * (surrogate + 0.3 * entropy).mean(1)).sum()
 
 
-@pytest.mark.parametrize("trunk", ["own", "shared"])
+@pytest.mark.parametrize("group", [2, 5])
+@pytest.mark.parametrize("sharing", ["own", "shared"])
 @pytest.mark.parametrize("kind", ACTIONS)
-def test_gradients_by_hand_equal_automatic_ones(kind, trunk, monkeypatch):
+def test_gradients_by_hand_equal_automatic_ones(kind, sharing, group, monkeypatch):
+    monkeypatch.setattr("rmdp.ppo._GROUP", group)
     generator, draws = torch.Generator().manual_seed(0), torch.Generator().manual_seed(1)
-    policies = Policies(3, 4, ACTIONS[kind], hidden=(8, 6), trunk=trunk, sigma=0.5, generator=generator)
-    critics = Critics(3, 4, 5, hidden=(8, 6), generator=generator)
+    policies = Policies(3, 4, ACTIONS[kind], hidden=(8, 6), trunk=sharing, sigma=0.5, generator=generator)
+    critics = Critics(3, 4, 5, hidden=(8, 6), sharing=sharing, generator=generator)
     learner, learns = Learner(policies, critics, 3), np.array([1.0, 0.0, 1.0], dtype=np.float32)
     parameters = [*policies.parameters(), *critics.parameters()]
     with torch.no_grad():

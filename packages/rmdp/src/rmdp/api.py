@@ -28,6 +28,7 @@ from gt_core.seeding import Streams
 from numpy.typing import ArrayLike, NDArray
 
 from rmdp.algorithms import ALGORITHMS
+from rmdp.arrays import Array, to_array, to_numpy
 from rmdp.assignment import Assignment
 from rmdp.config import PRESETS, TrainConfig, default_preset
 from rmdp.envs.batch import Transition
@@ -134,11 +135,11 @@ class RMDP:
         policies, k = members.policies, members.config.k
         view = members.moments.normalise(rows).expand(k, -1, -1)
         if deterministic:
-            action = policies.mode(view)
+            action: Array = policies.mode(view)
         else:
             actors = Actors(policies, k, len(rows))
-            action, _ = actors.act(view, actors.noise(1, self._draws)[0])
-        chosen = policies.to_environment(action).cpu().numpy()[serving, np.arange(len(rows))]
+            action, _ = actors.act(to_array(view), actors.noise(1, self._draws)[0])
+        chosen = to_numpy(policies.to_environment(action))[serving, np.arange(len(rows))]
         return (chosen if raw.ndim == 2 else chosen[0]), None
 
     def evaluate(self, episodes: int = 10, seed: int = 0) -> dict[str, Any]:

@@ -6,7 +6,7 @@ learning and acting therefore work on NumPy's arrays, which share memory with th
 functions that they call are called the same in both.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache
 from types import ModuleType
@@ -14,10 +14,11 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from threadpoolctl import ThreadpoolController
 from torch import Tensor
 
-__all__ = ["Array", "empty", "namespace", "one_blas_thread", "take", "to_array"]
+__all__ = ["Array", "copy", "empty", "flat", "namespace", "one_blas_thread", "stack", "take", "to_array", "to_numpy"]
 
 Array = Any
 """NumPy's array, or torch's tensor."""
@@ -37,6 +38,26 @@ def namespace(array: Array) -> ModuleType:
 def empty(like: Array, shape: tuple[int, ...]) -> Array:
     """An array of the same kind, dtype and place, with any content."""
     return like.new_empty(shape) if isinstance(like, Tensor) else np.empty(shape, like.dtype)
+
+
+def to_numpy(array: Array) -> NDArray[Any]:
+    """NumPy's array of the same numbers."""
+    return array.cpu().numpy() if isinstance(array, Tensor) else array
+
+
+def copy(array: Array) -> Array:
+    """The same numbers in memory of their own."""
+    return array.clone() if isinstance(array, Tensor) else array.copy()
+
+
+def flat(array: Array) -> Array:
+    """The first two dimensions as one."""
+    return array.reshape(-1, *array.shape[2:])
+
+
+def stack(arrays: Sequence[Array]) -> Array:
+    """Arrays along a new first dimension."""
+    return torch.stack(tuple(arrays)) if isinstance(arrays[0], Tensor) else np.array(arrays)
 
 
 def take(source: Array, order: Array, out: Array) -> None:

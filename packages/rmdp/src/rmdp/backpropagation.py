@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from rmdp.arrays import Array, empty, namespace, to_array
 from rmdp.policies import StackedLinear
 
-__all__ = ["Layer", "Pass", "Rows", "join", "layers_of"]
+__all__ = ["Layer", "Pass", "Rows", "join", "layers_of", "rows_of"]
 
 
 class Rows(NamedTuple):
@@ -35,7 +35,7 @@ class Layer(NamedTuple):
     weight: Array
     """(stack, inputs, outputs)."""
     bias: Array
-    """(stack, 1, outputs)."""
+    """(stack, 1, outputs); or one for each representative in a layer whose weight they share."""
     by_weight: Array
     """Like the weight."""
     by_bias: Array
@@ -56,7 +56,12 @@ def layers_of(net: nn.Sequential, members: slice = slice(None)) -> list[Layer]:
     """The linear layers of some members of a stack; the way back needs gradients (see `join`)."""
     layers = [layer for layer in net if isinstance(layer, StackedLinear)]
     parts = [(layer.weight, layer.bias, layer.weight.grad, layer.bias.grad) for layer in layers]
-    return [Layer(*(None if part is None else to_array(part)[members] for part in four)) for four in parts]
+    return [Layer(*(None if part is None else rows_of(to_array(part), members) for part in four)) for four in parts]
+
+
+def rows_of(parameter: Array, members: slice) -> Array:
+    """The rows of some members of a stack; the only row where all share it."""
+    return parameter if len(parameter) == 1 else parameter[members]
 
 
 class Pass:
@@ -84,16 +89,17 @@ class Pass:
             before, after, below, slope = (
                 part.reshape(len(layer.weight), -1, part.shape[-1]) for part in (*around, *slopes_around)
             )
-            ones = empty(first, (1, 1, before.shape[1]))
+            shifted, falling = (part.reshape(len(layer.bias), -1, part.shape[-1]) for part in (after, slope))
+            ones = empty(first, (1, 1, shifted.shape[1]))
             ones[:] = 1
-            self._stages.append(_Stage(layer, before, after, below, slope, ones))
+            self._stages.append(_Stage(layer, before, after, below, slope, shifted, falling, ones))
 
     def forward(self) -> None:
         """Evaluate the networks."""
         xp = self._namespace
         for stage in self._stages:
             xp.matmul(stage.before, stage.layer.weight, out=stage.after)
-            xp.add(stage.after, stage.layer.bias, out=stage.after)
+            xp.add(stage.shifted, stage.layer.bias, out=stage.shifted)
             if stage is not self._stages[-1]:
                 xp.tanh(stage.after, out=stage.after)
 
@@ -103,7 +109,7 @@ class Pass:
         for stage in reversed(self._stages):
             layer, before, below, slope = stage.layer, stage.before, stage.below, stage.slope
             xp.matmul(before.mT, slope, out=layer.by_weight)
-            xp.matmul(stage.ones, slope, out=layer.by_bias)
+            xp.matmul(stage.ones, stage.falling, out=layer.by_bias)
             if stage is not self._stages[0]:
                 xp.matmul(slope, layer.weight.mT, out=below)
                 xp.multiply(before, before, out=before)
@@ -119,6 +125,8 @@ class _Stage(NamedTuple):
     after: Array
     below: Array  # derivative by what the layer received
     slope: Array  # derivative by what it returned
+    shifted: Array  # `after` and `slope` once more, as (biases, rows, width)
+    falling: Array
     ones: Array
 
 

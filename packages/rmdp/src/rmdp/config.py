@@ -55,6 +55,8 @@ class TrainConfig(RunConfig):
     """Simultaneous environments per representative; 0 spreads about a hundred over all representatives."""
     trunk: Literal["own", "shared"] = "own"
     """Whether policies share their hidden layers."""
+    critic: Literal["own", "shared"] = "own"
+    """Whether each representative has its own critic, or one serves all that is told whose value to estimate."""
     hidden: tuple[int, ...] = (64, 64)
     """Sizes of the hidden layers of policies and critics."""
     normalise: bool = True
@@ -158,6 +160,7 @@ _PAPER = TrainConfig(
     balance_until=0.0,
     copies=1,
     trunk="shared",
+    critic="shared",
     sigma=math.exp(-1),
     learning_rate=3e-4,
     epochs=10,

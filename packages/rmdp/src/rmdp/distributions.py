@@ -44,9 +44,9 @@ class Distribution(Protocol):
         ...
 
 
-def distribution_of(policies: Policies) -> Distribution:
-    """What the outputs of these policies mean."""
-    return Categorical(policies) if policies.discrete else Normal(policies)
+def distribution_of(policies: Policies, members: slice = slice(None)) -> Distribution:
+    """What the outputs of some of these policies mean."""
+    return Categorical(policies) if policies.discrete else Normal(policies, members)
 
 
 class Normal:
@@ -54,12 +54,13 @@ class Normal:
 
     Args:
         policies: Whose outputs these are; `backward` needs a gradient of their sigma (see `join`).
+        members: Which of them.
     """
 
-    def __init__(self, policies: Policies) -> None:
+    def __init__(self, policies: Policies, members: slice = slice(None)) -> None:
         self._bounded, sigma = policies.bounded, policies.log_sigma
-        self._log_sigma = to_array(sigma)
-        self._slope: Array = None if sigma.grad is None else to_array(sigma.grad)
+        self._log_sigma = to_array(sigma)[members]
+        self._slope: Array = None if sigma.grad is None else to_array(sigma.grad)[members]
 
     def noise(self, shape: tuple[int, ...], generator: torch.Generator) -> Array:
         """See `Distribution`; standard normal."""

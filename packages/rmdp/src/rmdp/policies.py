@@ -9,7 +9,8 @@ never moves another's policy.
   with a trained standard deviation per policy and action. Samples beyond the bounds act as the bounds do, and their
   probability is that of the sample. Unbounded actions are neither squashed nor scaled.
 - Discrete actions: a categorical distribution.
-- The critic of representative j estimates the returns of *all* n users under policy j.
+- The critic of representative j estimates the returns of *all* n users under policy j: k critics, or one that is told
+  which policy acts.
 
 Observation statistics are shared by all representatives: they move in one process, in the same units, and k times the
 data makes the statistics k times as sure.
@@ -24,12 +25,12 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from rmdp.arrays import namespace, to_array
+from rmdp.arrays import Array, namespace, to_array
 from rmdp.envs.batch import Actions, DiscreteActions, Floats
 
-__all__ = ["OBSERVATION_LIMIT", "Critics", "ObservationMoments", "Policies", "StackedLinear", "Trunk"]
+__all__ = ["OBSERVATION_LIMIT", "Critics", "ObservationMoments", "Policies", "Sharing", "StackedLinear"]
 
-Trunk = Literal["own", "shared"]
+Sharing = Literal["own", "shared"]
 OBSERVATION_LIMIT = 5.0
 """How many standard deviations from the mean normalised observations may lie."""
 
@@ -43,27 +44,38 @@ class StackedLinear(nn.Module):
         outputs: Size of the output.
         gain: Scale of the orthogonal initialisation.
         generator: Draws the initial weights.
+        told: For how many representatives a single map has a bias each, as if the input ended with the representative's
+            number as a one-hot vector; with 0 each map has its own.
     """
 
-    def __init__(self, stack: int, inputs: int, outputs: int, gain: float, generator: torch.Generator) -> None:
+    def __init__(
+        self, stack: int, inputs: int, outputs: int, gain: float, generator: torch.Generator, told: int = 0
+    ) -> None:
         super().__init__()
-        weights = [nn.init.orthogonal_(torch.empty(outputs, inputs), gain, generator).T for _ in range(stack)]
-        self.weight = nn.Parameter(torch.stack(weights).contiguous())
-        self.bias = nn.Parameter(torch.zeros(stack, 1, outputs))
+        sizes = outputs, inputs + told
+        weights = torch.stack([nn.init.orthogonal_(torch.empty(sizes), gain, generator).T for _ in range(stack)])
+        self.weight = nn.Parameter(weights[:, :inputs].contiguous())
+        self.bias = nn.Parameter(weights[0, inputs:, None].contiguous() if told else torch.zeros(stack, 1, outputs))
 
     def forward(self, inputs: Tensor) -> Tensor:
         """(k, batch, inputs) to (k, batch, outputs)."""
         stack, _, outputs = self.weight.shape
+        if len(self.bias) != stack:
+            return inputs @ self.weight + self.bias
         rows = inputs.reshape(stack, -1, inputs.shape[-1])
         return torch.baddbmm(self.bias, rows, self.weight).view(*inputs.shape[:-1], outputs)
 
 
-def _mlp(stacks: tuple[int, int], sizes: tuple[int, ...], gain: float, generator: torch.Generator) -> nn.Sequential:
+def _mlp(
+    stacks: tuple[int, int], sizes: tuple[int, ...], gain: float, generator: torch.Generator, told: int = 0
+) -> nn.Sequential:
     """Hidden tanh layers, `stacks[0]` of each, and `stacks[1]` linear heads whose weights have this gain."""
     layers: list[nn.Module] = []
     for inputs, outputs in pairwise(sizes[:-1]):
-        layers += [StackedLinear(stacks[0], inputs, outputs, math.sqrt(2.0), generator), nn.Tanh()]
-    return nn.Sequential(*layers, StackedLinear(stacks[1], sizes[-2], sizes[-1], gain, generator))
+        linear = StackedLinear(stacks[0], inputs, outputs, math.sqrt(2.0), generator, 0 if layers else told)
+        layers += [linear, nn.Tanh()]
+    head = StackedLinear(stacks[1], sizes[-2], sizes[-1], gain, generator, 0 if layers else told)
+    return nn.Sequential(*layers, head)
 
 
 class Policies(nn.Module):
@@ -89,7 +101,7 @@ class Policies(nn.Module):
         actions: Actions,
         *,
         hidden: tuple[int, ...],
-        trunk: Trunk,
+        trunk: Sharing,
         sigma: float,
         generator: torch.Generator,
     ) -> None:
@@ -110,13 +122,15 @@ class Policies(nn.Module):
             return output.argmax(-1)
         return torch.tanh(output) if self.bounded else output
 
-    def to_environment(self, action: Tensor) -> Tensor:
-        """Actions in the environment's units."""
+    def to_environment(self, action: Array) -> Array:
+        """Actions, a tensor or an array, in the environment's units."""
         if self.discrete:
             return action
+        xp = namespace(action)
+        low, high = (part if xp is torch else to_array(part) for part in (self.low, self.high))
         if not self.bounded:
-            return torch.minimum(torch.maximum(action, self.low), self.high)
-        return self.low + (action.clamp(-1.0, 1.0) + 1.0) / 2.0 * (self.high - self.low)
+            return xp.minimum(xp.maximum(action, low), high)
+        return low + (xp.clip(action, -1.0, 1.0) + 1.0) / 2.0 * (high - low)
 
 
 class Critics(nn.Module):
@@ -127,14 +141,23 @@ class Critics(nn.Module):
         observation_size: D.
         n: How many users.
         hidden: Sizes of the hidden layers.
+        sharing: Whether each representative has its own critic, or one is told whose value to estimate.
         generator: Draws the initial weights.
     """
 
     def __init__(
-        self, k: int, observation_size: int, n: int, *, hidden: tuple[int, ...], generator: torch.Generator
+        self,
+        k: int,
+        observation_size: int,
+        n: int,
+        *,
+        hidden: tuple[int, ...],
+        sharing: Sharing = "own",
+        generator: torch.Generator,
     ) -> None:
         super().__init__()
-        self.net = _mlp((k, k), (observation_size, *hidden, n), 1.0, generator)
+        stack, told = (k, 0) if sharing == "own" else (1, k)
+        self.net = _mlp((stack, stack), (observation_size, *hidden, n), 1.0, generator, told)
 
     def forward(self, observation: Tensor) -> Tensor:
         """Values (k, batch, n) of normalised observations (k, batch, D)."""
@@ -174,19 +197,20 @@ class ObservationMoments(nn.Module):
 
     def normalise(self, observations: Floats) -> Tensor:
         """Raw observations (..., D) to mean 0 and variance 1, within 5 standard deviations; as they are at first."""
-        return self.normaliser()(observations)
+        return torch.as_tensor(self.normaliser()(observations))
 
-    def normaliser(self) -> Callable[[Floats], Tensor]:
+    def normaliser(self) -> Callable[[Floats], Array]:
         """`normalise` by the present statistics, for many uses."""
         mean, deviation = (to_array(part.float()) for part in (self.mean, self.deviation))
         xp, device, known = namespace(mean), self.mean.device, bool(self.count > 0)
 
-        def normalise(observations: Floats) -> Tensor:
-            raw = torch.as_tensor(observations, dtype=torch.float32).to(device)
-            if not known:
-                return raw
-            view = to_array(raw) - mean
-            view /= deviation
-            return torch.as_tensor(xp.clip(view, -OBSERVATION_LIMIT, OBSERVATION_LIMIT, out=view))
+        def normalise(observations: Floats) -> Array:
+            view: Array = observations.astype(np.float32)
+            view = torch.as_tensor(view, device=device) if xp is torch else view
+            if known:
+                view -= mean
+                view /= deviation
+                xp.clip(view, -OBSERVATION_LIMIT, OBSERVATION_LIMIT, out=view)
+            return view
 
         return normalise

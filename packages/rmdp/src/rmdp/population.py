@@ -40,6 +40,8 @@ PAPER_INTERVALS: Mapping[str, tuple[float, float]] = {
 }
 """Intervals of target velocities in m/s of the paper's experiments, by robot."""
 
+_ROWS = 256
+
 Rewards = Callable[[Transition], Any]
 
 
@@ -123,8 +125,15 @@ class TargetVelocity:
     def rewards(self, transition: Transition) -> Floats:
         """See `Population`."""
         velocity = _information(transition, "x_velocity", "a target velocity")
-        closeness = 1.0 - np.abs(velocity[..., None] - self.targets) / self.width
-        return np.asarray(self.scale * np.clip(closeness, 0.0, 1.0))
+        rewards = np.empty((*velocity.shape, self.n))
+        rows, speeds = rewards.reshape(-1, self.n), np.reshape(velocity, (-1, 1))
+        for start in range(0, len(rows), _ROWS):  # some at a time stay in a core's cache
+            row = rows[start : start + _ROWS]
+            np.abs(np.subtract(speeds[start : start + _ROWS], self.targets, out=row), out=row)
+            row /= self.width
+            np.clip(np.subtract(1.0, row, out=row), 0.0, 1.0, out=row)
+            row *= self.scale
+        return rewards
 
     def eased(self, factor: float) -> "TargetVelocity":
         """See `Population`; the reward reaches zero `factor` times as far from the target."""

@@ -13,61 +13,23 @@ Representatives do not disturb each other: gradients are clipped, and updates ha
 
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from functools import partial
 from typing import Any, NamedTuple
 
-import numpy as np
 import torch
 from torch import Tensor
 
-from rmdp.adam import Adam
-from rmdp.arrays import Array, empty, namespace, one_blas_thread, take, to_array
-from rmdp.backpropagation import Pass, Rows, join, layers_of
-from rmdp.distributions import distribution_of
+from rmdp.arrays import Array, one_blas_thread, to_array
+from rmdp.backpropagation import join
+from rmdp.learners import CriticLearner, Experience, PolicyLearner, PPOConfig, Valuer, groups_of
 from rmdp.policies import Critics, Policies
 
 __all__ = ["Experience", "Learner", "PPOConfig", "UpdateFigures", "generalised_advantages"]
 
 _TOGETHER = 2
-"""How many critics learn side by side: enough for long operations, few enough to stay in a core's cache."""
-_ROWS = 64
-"""How many samples they value at once."""
-
-
-@dataclass(frozen=True)
-class PPOConfig:
-    """What an update is made of."""
-
-    epochs: int
-    """Passes over the experience."""
-    minibatches: int
-    """Gradient steps per pass."""
-    clip: float
-    """How far the probability ratio may usefully move from one."""
-    entropy: float
-    """Weight of the entropy bonus."""
-    kl_limit: float
-    """Mean KL divergence within a pass beyond which a representative skips the remaining passes."""
-    gradient_norm: float
-    """Largest norm of one representative's gradient."""
-    learning_rate: float
-    """Adam's."""
-
-
-class Experience(NamedTuple):
-    """Samples of each representative, S of them in random order or not."""
-
-    observation: Tensor
-    """Normalised, (k, S, D)."""
-    action: Tensor
-    """In the policy's units, (k, S, A) or (k, S)."""
-    log_probability: Tensor
-    """When drawn, (k, S)."""
-    advantage: Tensor
-    """Of the representative's users, normalised, (k, S)."""
-    value_target: Tensor
-    """Lambda-returns of all users, (k, S, n)."""
+"""How many critics of their own layers learn side by side: long operations, few enough to stay in a core's cache."""
+_GROUP = 5
+"""How many representatives pass at once through layers that all share."""
 
 
 class UpdateFigures(NamedTuple):
@@ -85,7 +47,7 @@ def generalised_advantages(
     """Exponentially weighted sums of temporal differences (arXiv 1506.02438, equation 16).
 
     Args:
-        reward: (T, ..., n).
+        reward: (T, ..., n), of any precision.
         value: Values of the states acted in, (T, ..., n).
         next_value: Values of the states led to, before any reset, (T, ..., n).
         terminated: Whether the process ended there, so that the next value counts as zero, (T, ...).
@@ -96,12 +58,11 @@ def generalised_advantages(
     Returns:
         Advantages, (T, ..., n).
     """
-    difference = reward + gamma * next_value * ~terminated.unsqueeze(-1) - value
-    carry = gamma * decay * (~ended).unsqueeze(-1)
-    advantage, later = torch.empty_like(difference), torch.zeros_like(difference[0])
-    for t in range(len(reward) - 1, -1, -1):
-        later = difference[t] + carry[t] * later
-        advantage[t] = later
+    lasts, carry = ~terminated.unsqueeze(-1), gamma * decay * (~ended).unsqueeze(-1)
+    advantage, later = torch.empty_like(reward, dtype=value.dtype), torch.zeros_like(value[0])
+    for t in range(len(reward) - 1, -1, -1):  # step by step, what is needed stays in a core's cache
+        difference = reward[t].to(value.dtype) + gamma * next_value[t] * lasts[t] - value[t]
+        later = torch.add(difference, carry[t] * later, out=advantage[t])
     return advantage
 
 
@@ -119,11 +80,12 @@ class Learner:
     """
 
     def __init__(self, policies: Policies, critics: Critics, k: int, threads: int = 1) -> None:
-        self._policies = _PolicyLearner(policies, k)
-        self.distribution = self._policies.distribution
-        """What the policies' outputs mean."""
-        rows, groups = join(critics, k)[0], range(0, k, _TOGETHER)
-        self._critics = [_CriticLearner(critics, rows, slice(start, start + _TOGETHER)) for start in groups]
+        self._policies = PolicyLearner(policies, k, _GROUP)
+        rows, pairs = join(critics, k), groups_of(range(k), _TOGETHER)
+        own = len(rows) == 1
+        units = pairs if own else [slice(0, k)]
+        self._critics = [CriticLearner(critics, rows, members, _GROUP) for members in units]
+        self._valuers = [Valuer(critics, members) for members in pairs]
         self._threads = ThreadPoolExecutor(threads) if threads > 1 else None
 
     def improve(self, experience: Experience, config: PPOConfig, generator: torch.Generator) -> UpdateFigures:
@@ -155,21 +117,22 @@ class Learner:
     def values(self, observation: Tensor) -> Tensor:
         """Values (k, S, n) of normalised observations (k, S, D)."""
         seen = to_array(observation)
-        parts = self._share([partial(group.values, seen) for group in self._critics])
+        parts = self._share([partial(group.values, seen) for group in self._valuers])
         return torch.cat([torch.as_tensor(part) for part in parts])
 
     def state_dict(self) -> dict[str, Any]:
         """Of the optimisers."""
         return {
             "policies": self._policies.state_dict(),
-            "critics": [group.adam.state_dict() for group in self._critics],
+            "critics": [adam.state_dict() for group in self._critics for adam in group.adams],
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Continue where `state` was taken."""
         self._policies.load_state_dict(state["policies"])
-        for group, kept in zip(self._critics, state["critics"], strict=True):
-            group.adam.load_state_dict(kept)
+        adams = [adam for group in self._critics for adam in group.adams]
+        for adam, kept in zip(adams, state["critics"], strict=True):
+            adam.load_state_dict(kept)
 
     def _share(self, work: Sequence[Callable[[], Array]]) -> list[Array]:
         """The results of independent work."""
@@ -177,100 +140,3 @@ class Learner:
             if self._threads is None:
                 return [each() for each in work]
             return [done.result() for done in [self._threads.submit(each) for each in work]]
-
-
-class _PolicyLearner:
-    """Moves k policies at once, whose hidden layers may be shared."""
-
-    def __init__(self, policies: Policies, k: int) -> None:
-        self._k, (own, *shared) = k, join(policies, k)
-        self._own, self._shared = Adam(own), [Adam(rows) for rows in shared]
-        self._layers, self.distribution = layers_of(policies.net), distribution_of(policies)
-        self._memory: dict[int, tuple[Pass, list[Array]]] = {}
-
-    def epoch(self, experience: Experience, batches: Sequence[Array], learns: Array, config: PPOConfig) -> Array:
-        """One pass: means over its steps of the divergence from the drawing policies, loss and entropy, (3, k)."""
-        with np.errstate(all="ignore"):  # what ends up infinite is reported by name
-            return sum(self._step(experience, order, learns, config) for order in batches) / len(batches)
-
-    def _step(self, experience: Experience, order: Array, learns: Array, config: PPOConfig) -> Array:
-        xp, size = namespace(learns), len(order)
-        if size not in self._memory:
-            self._memory[size] = self._allocate(experience, size)
-        batch, parts = self._memory[size]
-        for source, part in zip(experience, parts, strict=False):
-            take(source, order, part)
-        _, action, drawn, advantage = parts
-        batch.forward()
-        log_probability, entropy = self.distribution.judge(batch.output, action)
-        log_ratio = log_probability - drawn
-        ratio = xp.exp(log_ratio)
-        gain, clipped = ratio * advantage, xp.clip(ratio, 1 - config.clip, 1 + config.clip) * advantage
-        by_log_probability = xp.where(gain <= clipped, gain, 0) * (-learns / size)[:, None]
-        self.distribution.backward(batch.output, by_log_probability, -config.entropy * learns)
-        batch.backward()
-        self._own.step(config.learning_rate, config.gradient_norm, resting=learns == 0)
-        for adam in self._shared:
-            adam.step(config.learning_rate, config.gradient_norm)
-        divergence = (ratio - 1 - log_ratio).mean(1)  # the estimator k3 of joschu.net/blog/kl-approx.html
-        loss = -learns * (xp.minimum(gain, clipped).mean(1) + config.entropy * entropy)
-        return xp.stack([divergence, loss, entropy])
-
-    def _allocate(self, experience: Experience, size: int) -> tuple[Pass, list[Array]]:
-        batch = Pass(self._layers, self._k, size)
-        parts = experience.action, experience.log_probability, experience.advantage
-        return batch, [batch.inputs, *(empty(part, (self._k, size, *part.shape[2:])) for part in parts)]
-
-    def state_dict(self) -> dict[str, Any]:
-        return {"own": self._own.state_dict(), "shared": [adam.state_dict() for adam in self._shared]}
-
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        self._own.load_state_dict(state["own"])
-        for adam, kept in zip(self._shared, state["shared"], strict=True):
-            adam.load_state_dict(kept)
-
-
-class _CriticLearner:
-    """Moves a few critics, each of which has its own layers."""
-
-    def __init__(self, critics: Critics, rows: Rows, members: slice) -> None:
-        self.adam, self._members, self._layers = Adam(rows, members), members, layers_of(critics.net, members)
-        self._memory: dict[int, tuple[Pass, Array]] = {}
-
-    def epoch(self, experience: Experience, batches: Sequence[Array], config: PPOConfig) -> Array:
-        """One pass: means over its steps of the mean squared errors, (members,)."""
-        observation, target = experience.observation[self._members], experience.value_target[self._members]
-        with np.errstate(all="ignore"):
-            return sum(self._step(observation, target, order, config) for order in batches) / len(batches)
-
-    def values(self, observation: Array) -> Array:
-        """Values (members, S, n) of the members' rows of observations (k, S, D)."""
-        rows = observation[self._members]
-        values = empty(rows, (*rows.shape[:2], self._layers[-1].weight.shape[2]))
-        for start in range(0, rows.shape[1], _ROWS):
-            part = rows[:, start : start + _ROWS]
-            batch, _ = self._allocated(part.shape[1])
-            batch.inputs[:] = part
-            batch.forward()
-            values[:, start : start + _ROWS] = batch.output
-        return values
-
-    def _step(self, observation: Array, target: Array, order: Array, config: PPOConfig) -> Array:
-        batch, wanted = self._allocated(len(order))
-        take(observation, order, batch.inputs)
-        take(target, order, wanted)
-        batch.forward()
-        error, xp = batch.output, namespace(wanted)
-        error -= wanted
-        flat = error.reshape(len(error), -1)
-        loss = xp.linalg.vecdot(flat, flat) / flat.shape[1]
-        error *= 2 / flat.shape[1]
-        batch.backward()
-        self.adam.step(config.learning_rate, config.gradient_norm)
-        return loss
-
-    def _allocated(self, size: int) -> tuple[Pass, Array]:
-        if size not in self._memory:
-            batch = Pass(self._layers, len(self._layers[0].weight), size)
-            self._memory[size] = batch, empty(batch.output, batch.output.shape)
-        return self._memory[size]

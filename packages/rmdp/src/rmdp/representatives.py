@@ -34,7 +34,7 @@ class Representatives:
     """
 
     def __init__(self, config: TrainConfig, n: int, streams: Streams) -> None:
-        self.config, self.n, self.streams = config, n, streams
+        self.config, self.n, self.streams, self.threads = config, n, streams, config.threads
         self.env = build_env(config, config.copies_each, streams.numpy("environments"))
         self.observation: Floats = self.env.reset()
         stagger(self.env, config.k)
@@ -43,8 +43,16 @@ class Representatives:
 
     def collect(self) -> Segment:
         """Act for one iteration."""
-        config, generator = self.config, self.streams.torch("actions")
-        segment = collect(self.env, self.observation, self.policies, self.moments, config.k, config.segment, generator)
+        segment = collect(
+            self.env,
+            self.observation,
+            self.policies,
+            self.moments,
+            self.config.k,
+            self.config.segment,
+            self.streams.torch("actions"),
+            self.threads,
+        )
         self.observation = segment.observation
         return segment
 
@@ -82,28 +90,33 @@ class Representatives:
     def _experience(self, segment: Segment, rewards: Floats, weights: Floats) -> Experience:
         """Advantages of each policy's users, and value targets of all."""
         k, transition = self.config.k, segment.transition
-        device = segment.normalised.device
+        device, shape = segment.normalised.device, (len(segment.normalised), k, -1)
+
+        def by_step(array: NDArray[Any]) -> torch.Tensor:
+            split: torch.Tensor = torch.as_tensor(array).to(device).unflatten(1, shape[1:])
+            return split
 
         def values(observations: torch.Tensor) -> torch.Tensor:
             flat = self.learner.values(by_representative(observations, k))
-            return flat.view(k, len(observations), -1, self.n).transpose(0, 1).flatten(1, 2)
+            return flat.view(k, *shape[::2], self.n).transpose(0, 1)
 
         value = values(segment.normalised)
         advantage = generalised_advantages(
-            torch.as_tensor(rewards, dtype=torch.float32).to(device),
+            by_step(rewards),
             value,
             values(self.moments.normalise(transition.next_observation)),
-            torch.as_tensor(segment.ended if self.config.deadline else transition.terminated).to(device),
-            torch.as_tensor(segment.ended).to(device),
+            by_step(segment.ended if self.config.deadline else transition.terminated),
+            by_step(segment.ended),
             gamma=self.config.gamma,
             decay=self.config.gae_lambda,
         )
+        gained, target = (part.transpose(0, 1).flatten(1, 2) for part in (advantage, advantage + value))
         alpha = torch.as_tensor(weights, dtype=torch.float32).to(device)
-        own = torch.einsum("ksn,kn->ks", by_representative(advantage, k), alpha)
+        own = torch.einsum("ksn,kn->ks", gained, alpha)
         own = (own - own.mean(1, keepdim=True)) / (own.std(1, keepdim=True) + 1e-3)
         parts = segment.normalised, segment.action, segment.log_probability
         observation, action, log_probability = (by_representative(part, k) for part in parts)
-        return Experience(observation, action, log_probability, own, by_representative(advantage + value, k))
+        return Experience(observation, action, log_probability, own, target)
 
     def state_dict(self) -> dict[str, Any]:
         """Networks, optimiser, environments and random generators."""

@@ -8,6 +8,9 @@ Where the clock can be read, steps are counted as parts of an episode before it 
 copies is worth 2.06 episodes of 1000 steps, while two or three of them end within it.
 """
 
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from itertools import pairwise
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -15,7 +18,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from rmdp.arrays import Array, one_blas_thread, to_array
+from rmdp.arrays import Array, copy, empty, flat, one_blas_thread, stack, to_numpy
 from rmdp.backpropagation import Pass, layers_of
 from rmdp.distributions import distribution_of
 from rmdp.envs.batch import BatchEnv, Floats, Step, Transition
@@ -60,18 +63,25 @@ class Actors:
 
     Args:
         policies: Which act.
-        k: How many policies.
+        k: How many act.
         size: For how many observations at once each acts.
+        members: Which of the policies.
+        places: Which of these observations there are; the others take part in the products, whose last bits depend on
+            the number of rows.
     """
 
-    def __init__(self, policies: Policies, k: int, size: int) -> None:
-        self._batch, self._distribution = Pass(layers_of(policies.net), k, size), distribution_of(policies)
+    def __init__(
+        self, policies: Policies, k: int, size: int, members: slice = slice(None), places: slice = slice(None)
+    ) -> None:
+        self._batch, self._places = Pass(layers_of(policies.net, members), k, size), places
+        self._batch.inputs[:] = 0
+        self._distribution = distribution_of(policies, members)
 
     def noise(self, steps: int, generator: torch.Generator) -> Array:
         """What the actions of a number of steps are drawn with, (steps, k, size, ...)."""
         return self._distribution.noise((steps, *self._batch.inputs.shape[:2]), generator)
 
-    def act(self, observation: Tensor, noise: Array) -> tuple[Tensor, Tensor]:
+    def act(self, observation: Array, noise: Array) -> tuple[Array, Array]:
         """Draw actions.
 
         Args:
@@ -82,10 +92,9 @@ class Actors:
             Actions in the policies' units, (k, size, A) or (k, size), in memory that the next call uses again; and
             their log-probabilities, (k, size).
         """
-        self._batch.inputs[:] = to_array(observation)
+        self._batch.inputs[:, self._places] = observation
         self._batch.forward()
-        action, log_probability = self._distribution.draw(self._batch.output, noise)
-        return torch.as_tensor(action), torch.as_tensor(log_probability)
+        return self._distribution.draw(self._batch.output[:, self._places], noise)
 
 
 def stagger(env: BatchEnv, k: int) -> None:
@@ -105,6 +114,7 @@ def collect(
     k: int,
     steps: int,
     generator: torch.Generator,
+    threads: int = 1,
 ) -> Segment:
     """Let the policies act.
 
@@ -116,22 +126,81 @@ def collect(
         k: How many policies.
         steps: T.
         generator: Draws the actions.
+        threads: How many threads share the copies, where the environment has lanes.
     """
-    seen: list[tuple[Floats, NDArray[Any], Step]] = []
-    drawn: list[tuple[Tensor, Tensor, Tensor]] = []
-    before, normalise, actors = _phase(env), moments.normaliser(), Actors(policies, k, env.copies // k)
-    with one_blas_thread():
-        for noise in actors.noise(steps, generator):
-            view = normalise(observation)
-            action, log_probability = actors.act(view.view(k, -1, view.shape[-1]), noise)
-            played = policies.to_environment(action).flatten(0, 1).cpu().numpy()
-            step = env.step(played)
-            seen.append((observation, played, step))
-            drawn.append((view, action.flatten(0, 1).clone(), log_probability.flatten(0, 1)))
-            observation = step.observation
-    normalised, actions, log_probabilities = (torch.stack(rows) for rows in zip(*drawn, strict=True))
-    ripened = _phase(env) - before
-    return Segment(_transition(seen), normalised, actions, log_probabilities, observation, ripened)
+    before, normalise = _phase(env), moments.normaliser()
+    noise = distribution_of(policies).noise((steps, k, env.copies // k), generator)
+    lanes = _lanes(env, k, threads)
+
+    def play(lane: _Lane) -> _Played:
+        actors = Actors(policies, len(lane.copies), env.copies // k, *lane.share)
+        stand = observation[lane.copies.ravel()]
+        seen: list[tuple[Any, ...]] = []
+        for drawn in noise[:, *lane.share]:
+            view = normalise(stand)
+            action, log_probability = actors.act(view.reshape(*lane.copies.shape, -1), drawn)
+            played = to_numpy(flat(policies.to_environment(action)))
+            step = lane.step(played)
+            known = copy(flat(action)), flat(log_probability)
+            seen.append((stand, played, *step[1:4], view, *known, *step.info.values()))
+            stand = step.observation
+        return _Played([stack(column) for column in zip(*seen, strict=True)], list(step.info), stand)
+
+    with one_blas_thread(), ThreadPoolExecutor(len(lanes)) as pool:
+        parts = list(pool.map(play, lanes))
+    *seen, view, action, log_probability = (_joined([part.columns[i] for part in parts], lanes) for i in range(8))
+    information = zip(*(part.columns[8:] for part in parts), strict=True)
+    info = {name: _joined(column, lanes) for name, column in zip(parts[0].names, information, strict=True)}
+    end = _joined([part.end[None] for part in parts], lanes)[0]
+    normalised, chosen, known = (torch.as_tensor(column) for column in (view, action, log_probability))
+    return Segment(Transition(*seen, info), normalised, chosen, known, end, _phase(env) - before)
+
+
+class _Lane(NamedTuple):
+    """What one thread plays."""
+
+    share: tuple[slice, slice]
+    """Which representatives, and which copies of each."""
+    copies: NDArray[np.int64]
+    """The copies by number, (representatives, copies of each)."""
+    step: Callable[[NDArray[Any]], Step]
+    """Steps them."""
+
+
+class _Played(NamedTuple):
+    """What happened in a lane."""
+
+    columns: list[Array]
+    """Observations, actions in the environment's units, where they led, whether the process ended there, whether it was
+    cut, normalised observations, actions in the policies' units, their log-probabilities, and then the information;
+    each (T, copies, ...)."""
+    names: list[str]
+    """Of the information."""
+    end: Floats
+    """Where the copies stand at the end, (copies, D)."""
+
+
+def _lanes(env: BatchEnv, k: int, threads: int) -> list[_Lane]:
+    """A lane for each thread, cut between representatives or between copies of each, of whichever there are more."""
+    copies, everything = np.arange(env.copies).reshape(k, -1), slice(None)
+    lane = getattr(env, "lane", None)
+    if lane is None or threads == 1:
+        return [_Lane((everything, everything), copies, env.step)]
+    longer = max(copies.shape)
+    edges = np.linspace(0, longer, min(threads, longer) + 1).astype(int).tolist()
+    cuts = [slice(*edge) for edge in pairwise(edges)]
+    shares = [(cut, everything) if k == longer else (everything, cut) for cut in cuts]
+    return [_Lane(share, copies[share], lane(copies[share].ravel())) for share in shares]
+
+
+def _joined(parts: Sequence[Array], lanes: Sequence[_Lane]) -> Array:
+    """What happened in the lanes in the order of the copies, (T, B, ...)."""
+    if len(parts) == 1:
+        return parts[0]
+    whole = empty(parts[0], (len(parts[0]), sum(lane.copies.size for lane in lanes), *parts[0].shape[2:]))
+    for part, lane in zip(parts, lanes, strict=True):
+        whole[:, lane.copies.ravel()] = part
+    return whole
 
 
 def by_representative(rows: Tensor, k: int) -> Tensor:
@@ -144,15 +213,3 @@ def _phase(env: BatchEnv) -> Floats:
     """Share of the time limit that each copy's running episode has used, (B,)."""
     elapsed = getattr(env, "elapsed", np.zeros(env.copies))
     return np.asarray(elapsed / (env.horizon or np.inf))
-
-
-def _transition(seen: list[tuple[Floats, NDArray[Any], Step]]) -> Transition:
-    steps = [step for _, _, step in seen]
-    return Transition(
-        np.array([observation for observation, _, _ in seen]),
-        np.array([played for _, played, _ in seen]),
-        np.array([step.final_observation for step in steps]),
-        np.array([step.terminated for step in steps]),
-        np.array([step.truncated for step in steps]),
-        {key: np.array([step.info[key] for step in steps]) for key in steps[0].info},
-    )

@@ -80,6 +80,6 @@ def build_networks(
     policies = Policies(
         config.k, size, env.actions, hidden=hidden, trunk=config.trunk, sigma=config.sigma, generator=generator
     )
-    critics = Critics(config.k, size, n, hidden=hidden, generator=generator)
+    critics = Critics(config.k, size, n, hidden=hidden, sharing=config.critic, generator=generator)
     device = torch.device(config.device)
     return policies.to(device), critics.to(device), ObservationMoments(size).to(device)

@@ -14,8 +14,10 @@ runs in the exact way.
 """
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 import gymnasium
@@ -26,7 +28,7 @@ from numpy.typing import NDArray
 
 from rmdp.envs.batch import BoxActions, Step, require_copies
 from rmdp.envs.generators import generator_words, restore_generators, spawn
-from rmdp.envs.physics import Array, ExactPhysics, RolloutPhysics, load_model
+from rmdp.envs.physics import Array, Copies, ExactPhysics, RolloutPhysics, load_model
 from rmdp.envs.robots import HORIZON, ROBOTS, Robot
 
 __all__ = ["MujocoBatch"]
@@ -76,7 +78,7 @@ class MujocoBatch:
         bounds = model.actuator_ctrlrange.astype(np.float32)
         self.actions = BoxActions(bounds[:, 0], bounds[:, 1])
         self.horizon: int | None = HORIZON
-        self.diverged = 0
+        self.diverged, self._counting = 0, Lock()
         self.elapsed = np.zeros(copies, dtype=np.int64)
         self._observation = self._observe()
         self.observation_size = self._observation.shape[1]
@@ -91,7 +93,7 @@ class MujocoBatch:
             self._place(copy)
         self.elapsed[:] = 0
         self._observation = self._observe()
-        return self._observation
+        return self._observation.copy()
 
     def step(self, actions: NDArray[Any]) -> Step:
         """Apply one action per copy and reset the copies whose episode ends.
@@ -105,20 +107,34 @@ class MujocoBatch:
         Raises:
             InputError: The shape is not (B, A), or a number is not finite.
         """
-        self._require_actions(actions)
-        before = self._physics.position()
-        self._physics.step(actions)
-        after = self._physics.position()
+        return self._advance(slice(None), self._physics.step, actions)
+
+    def lane(self, copies: NDArray[np.int64]) -> Callable[[NDArray[Any]], Step]:
+        """A function that steps some of the copies as `step` does all.
+
+        Lanes of different copies may run at the same time, each on a thread of its own, and need not wait for each
+        other after every step.
+        """
+        return partial(self._advance, copies, self._physics.lane(copies))
+
+    def _advance(self, copies: Copies, move: Callable[[Array], None], actions: NDArray[Any]) -> Step:
+        self._require_actions(actions, copies)
+        before = self._physics.position(copies)
+        move(actions)
+        after = self._physics.position(copies)
         velocity = (after - before) / self._timestep
-        final, terminated, diverged = self._observe(), self._fallen(), self._physics.diverged
-        self.elapsed += 1
+        final, terminated, diverged = self._observe(copies), self._fallen(copies), self._physics.diverged[copies]
+        self.elapsed[copies] += 1
         if diverged.any():
-            self.diverged += int(diverged.sum())
-            final[diverged], velocity[diverged], after[diverged] = self._observation[diverged], 0.0, before[diverged]
+            with self._counting:
+                self.diverged += int(diverged.sum())
+            stood = self._observation[copies]
+            final[diverged], velocity[diverged], after[diverged] = stood[diverged], 0.0, before[diverged]
             terminated = terminated & ~diverged
-        truncated = diverged | (self.elapsed >= HORIZON)
-        self._observation = self._restart(final, terminated | truncated)
-        return Step(self._observation, final, terminated, truncated, {"x_velocity": velocity, "x_position": after})
+        truncated = diverged | (self.elapsed[copies] >= HORIZON)
+        observation = self._restart(copies, final, terminated | truncated)
+        self._observation[copies] = observation
+        return Step(observation, final, terminated, truncated, {"x_velocity": velocity, "x_position": after})
 
     def state(self) -> dict[str, NDArray[Any]]:
         """See `BatchEnv`: positions, velocities, clocks and generators of all copies."""
@@ -133,7 +149,7 @@ class MujocoBatch:
         self.elapsed[:] = state["elapsed"]
         self.diverged = int(state["diverged"])
         self._observation = self._observe()
-        return self._observation
+        return self._observation.copy()
 
     def close(self) -> None:
         """Stop the threads; the batch cannot step afterwards."""
@@ -150,27 +166,30 @@ class MujocoBatch:
             speed = generator.uniform(-scale, scale, velocities)
         self._physics.place(copy, self._rest + noise, speed)
 
-    def _restart(self, final: Array, ended: NDArray[np.bool_]) -> Array:
+    def _restart(self, copies: Copies, final: Array, ended: NDArray[np.bool_]) -> Array:
         if not ended.any():
             return final
-        for copy in np.flatnonzero(ended).tolist():
+        anew = np.arange(self.copies)[copies][ended]
+        for copy in anew.tolist():
             self._place(copy)
-        self.elapsed[ended] = 0
-        return self._observe()
+        self.elapsed[anew] = 0
+        observation = final.copy()
+        observation[ended] = self._observe(anew)
+        return observation
 
-    def _observe(self) -> Array:
-        state = self._physics.state
+    def _observe(self, copies: Copies = slice(None)) -> Array:
+        state = self._physics.state[copies]
         velocity = state[:, 1 + self._nq :]
         if np.isfinite(self.robot.velocity_limit):
             velocity = np.clip(velocity, -self.robot.velocity_limit, self.robot.velocity_limit)
         parts = [state[:, 1 + self.robot.hidden : 1 + self._nq], velocity]
         if self.robot.contacts and isinstance(self._physics, ExactPhysics):
-            parts.append(np.clip(self._physics.contact_forces(), -1.0, 1.0))
+            parts.append(np.clip(self._physics.contact_forces()[copies], -1.0, 1.0))
         return np.concatenate(parts, axis=1)
 
-    def _fallen(self) -> NDArray[np.bool_]:
+    def _fallen(self, copies: Copies) -> NDArray[np.bool_]:
         """Which copies Gymnasium would call unhealthy, (B,)."""
-        state, (low, high) = self._physics.state, self._healthy_height
+        state, (low, high) = self._physics.state[copies], self._healthy_height
         height, angle = state[:, 1 + self.robot.height], state[:, 3]
         if self.robot.closed_interval:
             return ~((low <= height) & (height <= high))
@@ -180,12 +199,14 @@ class MujocoBatch:
             upright &= (np.abs(state[:, 3:]) < self.robot.healthy_state).all(axis=1)
         return ~upright
 
-    def _require_actions(self, actions: NDArray[Any]) -> None:
-        if actions.shape != (self.copies, self.actions.size):
-            raise InputError(f"expected actions of shape {(self.copies, self.actions.size)}, got {actions.shape}")
+    def _require_actions(self, actions: NDArray[Any], copies: Copies) -> None:
+        expected = (len(self.elapsed[copies]), self.actions.size)
+        if actions.shape != expected:
+            raise InputError(f"expected actions of shape {expected}, got {actions.shape}")
         if not np.isfinite(actions).all():
-            copy = int(np.flatnonzero(~np.isfinite(actions).all(axis=1))[0])
-            raise InputError(f"the action of copy {copy} is {actions[copy]}: the policy left the finite numbers")
+            row = int(np.flatnonzero(~np.isfinite(actions).all(axis=1))[0])
+            copy = np.arange(self.copies)[copies][row]
+            raise InputError(f"the action of copy {copy} is {actions[row]}: the policy left the finite numbers")
 
 
 def _robot(name: str) -> Robot:

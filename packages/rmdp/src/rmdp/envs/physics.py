@@ -17,8 +17,9 @@ into records of the logger `rmdp.mujoco`.
 
 import logging
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -27,9 +28,11 @@ import numpy as np
 from mujoco import rollout
 from numpy.typing import NDArray
 
-__all__ = ["ExactPhysics", "Physics", "RolloutPhysics", "load_model", "quieten"]
+__all__ = ["Copies", "ExactPhysics", "Physics", "RolloutPhysics", "load_model", "quieten"]
 
 Array = NDArray[np.float64]
+Copies = slice | NDArray[np.int64]
+"""Which copies."""
 
 _LOGGER = logging.getLogger("rmdp.mujoco")
 _FULL = mujoco.mjtState.mjSTATE_FULLPHYSICS.value
@@ -72,8 +75,12 @@ class Physics(Protocol):
         """Hold controls (B, nu) for `frame_skip` simulator steps."""
         ...
 
-    def position(self) -> Array:
-        """Forward position of each copy in metres, (B,)."""
+    def lane(self, copies: NDArray[np.int64]) -> Callable[[Array], None]:
+        """A function that moves some of the copies as `step` does, on the thread that calls it."""
+        ...
+
+    def position(self, copies: Copies = slice(None)) -> Array:
+        """Forward position of the copies in metres, (B,)."""
         ...
 
     def load(self, state: Mapping[str, NDArray[Any]]) -> None:
@@ -93,24 +100,18 @@ class RolloutPhysics:
     """Copies moved by MuJoCo's native thread pool; see `Physics`.
 
     Args:
-        model: The compiled model.
+        model: The compiled model; each robot is a single kinematic tree, so that looking for islands is switched off.
         copies: B.
         frame_skip: Simulator steps per environment step.
         threads: Native threads; with 1 no pool is started.
     """
 
     def __init__(self, model: mujoco.MjModel, copies: int, frame_skip: int, threads: int) -> None:
-        self._models = [model] * copies
-        self._datas = [mujoco.MjData(model) for _ in range(threads)]
-        self._pool = rollout.Rollout(nthread=threads if threads > 1 else 0)
-        self._nq, self._frame_skip = model.nq, frame_skip
-        self._together = math.ceil(copies / (2 * threads))  # handing out small shares takes a tenth of a step
-        self._duration = model.opt.timestep * frame_skip
+        model.opt.disableflags |= mujoco.mjtDisableBit.mjDSBL_ISLAND.value
+        self._model, self._nq, self._frame_skip = model, model.nq, frame_skip
         self.state = np.zeros((copies, mujoco.mj_stateSize(model, _FULL)))
         self.diverged = np.zeros(copies, dtype=bool)
-        self._controls = np.zeros((copies, frame_skip, model.nu))
-        self._path = np.zeros((copies, frame_skip, self.state.shape[1]))
-        self._sensors = np.zeros((copies, frame_skip, model.nsensordata))
+        self._all = _Crew(model, copies, frame_skip, threads)
 
     def place(self, copy: int, positions: Array, velocities: Array) -> None:
         """See `Physics`."""
@@ -120,26 +121,20 @@ class RolloutPhysics:
 
     def step(self, controls: Array) -> None:
         """See `Physics`."""
-        self._controls[:] = controls[:, None]
-        self._pool.rollout(
-            self._models,
-            self._datas,
-            self.state,
-            self._controls,
-            skip_checks=True,
-            nstep=self._frame_skip,
-            state=self._path,
-            sensordata=self._sensors,
-            chunk_size=self._together,
-        )
-        end = self._path[:, -1]
-        clock_is_off = np.abs(end[:, 0] - self.state[:, 0] - self._duration) > self._duration / (2 * self._frame_skip)
-        self.diverged = clock_is_off | ~np.isfinite(end).all(axis=1)
-        self.state[:] = end
+        self.state[:], self.diverged[:] = self._all.move(self.state, controls)
 
-    def position(self) -> Array:
+    def lane(self, copies: NDArray[np.int64]) -> Callable[[Array], None]:
+        """See `Physics`."""
+        crew = _Crew(self._model, len(copies), self._frame_skip, 1)
+
+        def step(controls: Array) -> None:
+            self.state[copies], self.diverged[copies] = crew.move(self.state[copies], controls)
+
+        return step
+
+    def position(self, copies: Copies = slice(None)) -> Array:
         """See `Physics`; the first generalised position."""
-        return self.state[:, 1].copy()
+        return np.array(self.state[copies, 1])
 
     def save(self) -> dict[str, NDArray[Any]]:
         """See `Physics`."""
@@ -151,7 +146,39 @@ class RolloutPhysics:
 
     def close(self) -> None:
         """See `Physics`."""
-        self._pool.close()
+        self._all.pool.close()
+
+
+class _Crew:
+    """Native threads, and the memory that they work in."""
+
+    def __init__(self, model: mujoco.MjModel, copies: int, frame_skip: int, threads: int) -> None:
+        self._models = [model] * copies
+        self._datas = [mujoco.MjData(model) for _ in range(threads)]
+        self.pool = rollout.Rollout(nthread=threads if threads > 1 else 0)
+        self._frame_skip, self._duration = frame_skip, model.opt.timestep * frame_skip
+        self._together = math.ceil(copies / (2 * threads))  # handing out small shares takes a tenth of a step
+        self._controls = np.zeros((copies, frame_skip, model.nu))
+        self._path = np.zeros((copies, frame_skip, mujoco.mj_stateSize(model, _FULL)))
+        self._sensors = np.zeros((copies, frame_skip, model.nsensordata))
+
+    def move(self, state: Array, controls: Array) -> tuple[Array, NDArray[np.bool_]]:
+        """Where states (copies, S) lead under controls (copies, nu), and which did not get there."""
+        self._controls[:] = controls[:, None]
+        self.pool.rollout(
+            self._models,
+            self._datas,
+            state,
+            self._controls,
+            skip_checks=True,
+            nstep=self._frame_skip,
+            state=self._path,
+            sensordata=self._sensors,
+            chunk_size=self._together,
+        )
+        end = self._path[:, -1]
+        clock_is_off = np.abs(end[:, 0] - state[:, 0] - self._duration) > self._duration / (2 * self._frame_skip)
+        return end, clock_is_off | ~np.isfinite(end).all(axis=1)
 
 
 class ExactPhysics:
@@ -196,15 +223,18 @@ class ExactPhysics:
         if self._threads is None:
             self._advance(range(len(self._datas)), controls)
         else:
-            for done in [self._threads.submit(self._advance, share, controls) for share in self._shares]:
+            for done in [self._threads.submit(self._advance, share, controls[share]) for share in self._shares]:
                 done.result()
-        self.diverged |= ~np.isfinite(self.state).all(axis=1)
 
-    def position(self) -> Array:
+    def lane(self, copies: NDArray[np.int64]) -> Callable[[Array], None]:
+        """See `Physics`."""
+        return partial(self._advance, copies.tolist())
+
+    def position(self, copies: Copies = slice(None)) -> Array:
         """See `Physics`."""
         if not self._torso:
-            return self.state[:, 1].copy()
-        return np.array([data.xpos[_TORSO, 0] for data in self._datas])
+            return np.array(self.state[copies, 1])
+        return np.array([data.xpos[_TORSO, 0] for data in self._datas])[copies]
 
     def contact_forces(self) -> Array:
         """Forces and torques on every body but the world, (B, 6 x bodies), in newton and newton metres."""
@@ -233,15 +263,15 @@ class ExactPhysics:
         if self._threads is not None:
             self._threads.shutdown()
 
-    def _advance(self, share: range, controls: Array) -> None:
-        for copy in share:
+    def _advance(self, share: Sequence[int], controls: Array) -> None:
+        for copy, control in zip(share, controls, strict=True):
             data = self._datas[copy]
-            data.ctrl[:] = controls[copy]
+            data.ctrl[:] = control
             mujoco.mj_step(self._model, data, nstep=self._frame_skip)
             if self._contacts:
                 mujoco.mj_rnePostConstraint(self._model, data)
             self._read(copy)
-            self.diverged[copy] = data.warning.number.any()
+            self.diverged[copy] = data.warning.number.any() or not np.isfinite(self.state[copy]).all()
 
     def _read(self, copy: int) -> None:
         mujoco.mj_getState(self._model, self._datas[copy], self.state[copy], _FULL)
