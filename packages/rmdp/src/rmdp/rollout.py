@@ -148,12 +148,14 @@ def collect(
 
     with one_blas_thread(), ThreadPoolExecutor(len(lanes)) as pool:
         parts = list(pool.map(play, lanes))
-    *seen, view, action, log_probability = (_joined([part.columns[i] for part in parts], lanes) for i in range(8))
+    columns = (_joined([part.columns[i] for part in parts], lanes) for i in range(8))
+    stood, played, reached, terminated, truncated, view, action, log_probability = columns
     information = zip(*(part.columns[8:] for part in parts), strict=True)
     info = {name: _joined(column, lanes) for name, column in zip(parts[0].names, information, strict=True)}
     end = _joined([part.end[None] for part in parts], lanes)[0]
+    transition = Transition(stood, played, reached, terminated, truncated, info)
     normalised, chosen, known = (torch.as_tensor(column) for column in (view, action, log_probability))
-    return Segment(Transition(*seen, info), normalised, chosen, known, end, _phase(env) - before)
+    return Segment(transition, normalised, chosen, known, end, _phase(env) - before)
 
 
 class _Lane(NamedTuple):
