@@ -12,6 +12,8 @@ from regretformer.config import TrainConfig
 from regretformer.reproduction import EXPERIMENTS
 from regretformer.reproduction_lines import PUBLISHED
 
+RESULTS = Path(__file__).parents[1] / "results"
+
 
 @pytest.fixture(scope="module")
 def reports(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Any]]:
@@ -122,3 +124,18 @@ def test_full_scale_leaves_nothing_out() -> None:
     for one in EXPERIMENTS:
         lines = one.lines("full", Path("cells"))
         assert all(line.cells and not line.left_out for line in lines), one.label
+
+
+@pytest.mark.parametrize(
+    "report", sorted(RESULTS.glob("reproduction/*/report.json")), ids=lambda file: file.parent.name
+)
+def test_kept_reports_are_those_of_the_committed_results(
+    report: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    kept = json.loads(report.read_text())
+    option, name, _, scale = kept["command"].split()[1:]
+    monkeypatch.chdir(tmp_path)
+    typed = [option, name, "--scale", scale, "--reuse", str(RESULTS), "--only-report", "--json"]
+    monkeypatch.setattr(sys, "argv", ["x", *typed])
+    cli.reproduce()
+    assert json.loads(capsys.readouterr().out)["rows"] == kept["rows"]

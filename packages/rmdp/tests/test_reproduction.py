@@ -10,6 +10,8 @@ from rmdp import cli
 from rmdp.config import PRESETS
 from rmdp.reproduction import EXPERIMENTS
 
+RESULTS = Path(__file__).parents[1] / "results"
+
 
 def test_figure_5_smoke(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
@@ -47,3 +49,16 @@ def test_full_scale_is_the_papers():
     assert {config.n for config in robots} == {100}
     assert {config.learning_rate for config in robots} == {PRESETS["paper"].learning_rate}
     assert all(not line.left_out for line in lines)
+
+
+@pytest.mark.parametrize(
+    "report", sorted(RESULTS.glob("reproduction/*/report.json")), ids=lambda file: file.parent.name
+)
+def test_kept_reports_are_those_of_the_committed_results(report, tmp_path, monkeypatch, capsys):
+    kept = json.loads(report.read_text())
+    option, name, _, scale = kept["command"].split()[1:]
+    monkeypatch.chdir(tmp_path)
+    typed = [option, name, "--scale", scale, "--reuse", str(RESULTS), "--only-report", "--json"]
+    monkeypatch.setattr(sys, "argv", ["x", *typed])
+    cli.reproduce()
+    assert json.loads(capsys.readouterr().out)["rows"] == kept["rows"]

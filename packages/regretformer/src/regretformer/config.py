@@ -30,6 +30,7 @@ class Recipe(NamedTuple):
     pool_batches: int = 16
     budget_start: float = 1e-2
     budget_until: float = 0.6
+    budget_margin: float = 0.77
     dual_rate: float = 0.3
     imitation: float = 0.0
 
@@ -37,11 +38,14 @@ class Recipe(NamedTuple):
 _RECIPES = {
     2: Recipe(9_000),
     4: Recipe(24_000),
-    6: Recipe(20_000, candidates=2048, ascent_steps=1),
-    10: Recipe(8_000, batch=256, candidates=64, learning_rate=1e-3, ascent_steps=4),
+    6: Recipe(20_000, candidates=2048, ascent_steps=1, budget_margin=0.7),
+    10: Recipe(
+        24_000, batch=128, candidates=256, learning_rate=1.5e-3, ascent_steps=2, budget_start=0.03, budget_until=0.7,
+        budget_margin=0.75, dual_rate=0.15, imitation=0.03,
+    ),
     math.inf: Recipe(
         40_000, candidates=128, learning_rate=1e-3, ascent_steps=4, pool_batches=6, budget_start=0.1, budget_until=0.8,
-        dual_rate=0.1, imitation=0.05,
+        budget_margin=0.75, dual_rate=0.1, imitation=0.05,
     ),
 }  # fmt: skip
 """By the largest number of bidders times items."""
@@ -81,9 +85,9 @@ class TrainConfig(RunConfig):
     """Where the budget starts; it falls geometrically to the regret budget. 0: as the setting's size needs."""
     budget_until: float = 0
     """Share of training after which the budget is the final one; 0: as the setting's size needs."""
-    budget_margin: float = 0.77
+    budget_margin: float = 0
     """Share of the budget that training aims at: its search sees a little less than all regret, and the rest keeps
-    the budget when regret is measured on a thousand valuations only."""
+    the budget when regret is measured on a thousand valuations only; 0: as the setting's size needs."""
     dual_rate: float = 0
     """Step size of the multiplier on the log of regret over budget; 0: as the setting's size needs."""
     dual_floor: float = 0.01
@@ -133,11 +137,10 @@ class TrainConfig(RunConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self.require("(0, inf)", "regret_budget", "budget_margin", "multiplier_start", "penalty", "ascent_rate")
-        self.require("(0, inf)", "clip_norm")
+        self.require("(0, inf)", "regret_budget", "multiplier_start", "penalty", "ascent_rate", "clip_norm")
         self.require("[1, inf)", "values_per_group", "pool_visits", "dataset_batches", "evaluation_valuations")
         self.require("[0, inf)", "iterations", "batch", "candidates", "pool_batches", "learning_rate")
-        self.require("[0, inf)", "learning_rate_end", "penalty_step", "budget_start", "dual_rate")
+        self.require("[0, inf)", "learning_rate_end", "penalty_step", "budget_start", "budget_margin", "dual_rate")
         self.require("[0, 1)", "dual_floor")
         self.require("[0, 1]", "budget_until")
         if self.ascent_steps < -1:

@@ -25,6 +25,8 @@ PUBLISHED = json.loads(Path(__file__).with_name("published.json").read_text())
 _NETS = ("regretnet", "equivariantnet", "regretformer")
 _SETTINGS = ("1x2", "2x2", "2x3", "2x5", "3x10")
 _COVERED: dict[Scale, tuple[str, ...]] = {"smoke": ("1x2",), "laptop": ("1x2", "2x2"), "full": _SETTINGS}
+_LARGER = {("2x3", "regretformer", 1e-3), ("2x5", "regretformer", 1e-3), ("3x10", "equivariantnet", 1e-3)}
+"""Lines of Table 1 that a laptop learns too, under an honest budget, one seed each in up to an hour and a half."""
 _SEEDS: dict[Scale, int] = {"smoke": 1, "laptop": 3, "full": 3}
 _MIXTURE, _SMALL_MIXTURE = "2x3..3x7", "2x3..2x4"
 _BUDGETS = (1e-4, 3e-4, 1e-3, 3e-3, 1e-2)
@@ -73,8 +75,9 @@ def table_1(scale: Scale, folder: Path) -> list[Line]:
         covered = setting in _COVERED[scale] and (scale != "smoke" or (net == "regretnet" and budget == 1e-3))
         equal = int(setting.partition("x")[0]) * cell["regret"] / cell["revenue"]
         run_as = scale if covered else "full"
+        larger = scale == "laptop" and (setting, net, budget) in _LARGER
         trained = {
-            "honest R_max": (_config(run_as, setting, net, budget), covered),
+            "honest R_max": (_config(run_as, setting, net, budget), covered or larger),
             "published regret": (_config(run_as, setting, net, equal, budget_margin=_EXACT_MARGIN), covered),
             "as published": (_paper(setting, net, budget), scale == "full"),
         }
@@ -82,7 +85,7 @@ def table_1(scale: Scale, folder: Path) -> list[Line]:
         for how, (config, here) in trained.items():
             about = {"R_max": budget, "setting": setting, "net": net, "trained": how}
             runs = _cells(config, scale if here else "full", folder)
-            lines.append(_line(about, runs, covered=here, published=published))
+            lines.append(_line(about, runs[:1] if larger and here else runs, covered=here, published=published))
     return lines
 
 

@@ -133,19 +133,20 @@ def _missing(row: Row) -> str:
 
 
 def plot(experiment: Experiment, table: Sequence[Row], file: Path) -> bool:
-    """Draw paper, ours and exact side by side, a panel for each quantity; whether there was anything to draw."""
+    """Draw what was run beside paper and exact, a panel for each quantity; whether there was anything to draw."""
     from matplotlib.figure import Figure
 
-    shown = [row for row in table if any(one.published is not None or one.values for one in row.entries.values())]
-    names = [one.name for one in experiment.quantities if any(row.entries[one.name].values for row in shown)]
-    if not names:
+    shown = [row for row in table if any(one.values for one in row.entries.values())]
+    if not shown:
         return False
+    names = [one.name for one in experiment.quantities if any(row.entries[one.name].values for row in shown)]
     figure = Figure(figsize=(2.2 + 3.2 * len(names), 1.6 + 0.24 * len(shown)), layout="constrained")
     panels = figure.subplots(1, len(names), sharey=True, squeeze=False)[0]
     for axis, name in zip(panels, names, strict=True):
         _draw(axis, [row.entries[name] for row in shown], experiment.source)
         axis.set(title=name, yticks=range(len(shown)))
         axis.grid(axis="x", color="0.9")
+        axis.locator_params(axis="x", nbins=4)
     panels[0].set_yticklabels([_label(row.about) for row in shown])
     panels[0].invert_yaxis()
     handles, labels = panels[0].get_legend_handles_labels()
