@@ -36,14 +36,18 @@ class FixedSigma(EM):
     def __init__(self, config: TrainConfig, population: Population) -> None:
         super().__init__(config, population)
         sigma = self.representatives.policies.log_sigma
-        distribution = self.representatives.learner.distribution
-        backward = distribution.backward
+        for distribution in self.representatives.learner.distributions:
+            distribution.backward = without(sigma, distribution.backward)  # type: ignore[method-assign]
 
-        def without_sigma(*arguments: Any) -> None:  # noqa: ANN401 (arrays)
-            backward(*arguments)
-            sigma.grad.zero_()
 
-        distribution.backward = without_sigma  # type: ignore[method-assign]
+def without(sigma: torch.nn.Parameter, backward: Callable[..., None]) -> Callable[..., None]:
+    """The chain rule, but nothing reaches sigma."""
+
+    def pass_by(*arguments: Any) -> None:  # noqa: ANN401 (arrays)
+        backward(*arguments)
+        sigma.grad.zero_()  # type: ignore[union-attr]
+
+    return pass_by
 
 
 class Pinned(EM):

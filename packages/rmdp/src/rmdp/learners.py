@@ -77,6 +77,7 @@ class PolicyLearner:
         groups = groups_of(range(k), together)
         self._descent = _Descent([Adam(own)], shared, several=len(groups) > 1)
         self._groups = [_PolicyGroup(policies, members) for members in groups]
+        self.distributions = [group.distribution for group in self._groups]
 
     def epoch(self, experience: Experience, batches: Sequence[Array], learns: Array, config: PPOConfig) -> Array:
         """One pass: means over its steps of the divergence from the drawing policies, loss and entropy, (3, k)."""
@@ -197,7 +198,7 @@ class _PolicyGroup:
 
     def __init__(self, policies: Policies, members: slice) -> None:
         self._members, self._layers = members, layers_of(policies.net, members)
-        self._distribution = distribution_of(policies, members)
+        self.distribution = distribution_of(policies, members)
         self._memory: dict[int, Pass] = {}
         self._parts: dict[int, list[Array]] = {}
 
@@ -212,12 +213,12 @@ class _PolicyGroup:
         for source, part in zip(sources, (batch.inputs, action, drawn, advantage), strict=True):
             take(source, order, part)
         batch.forward()
-        log_probability, entropy = self._distribution.judge(batch.output, action)
+        log_probability, entropy = self.distribution.judge(batch.output, action)
         log_ratio = log_probability - drawn
         ratio = xp.exp(log_ratio)
         gain, clipped = ratio * advantage, xp.clip(ratio, 1 - config.clip, 1 + config.clip) * advantage
         by_log_probability = xp.where(gain <= clipped, gain, 0) * (-learns / size)[:, None]
-        self._distribution.backward(batch.output, by_log_probability, -config.entropy * learns)
+        self.distribution.backward(batch.output, by_log_probability, -config.entropy * learns)
         batch.backward()
         divergence = (ratio - 1 - log_ratio).mean(1)  # the estimator k3 of joschu.net/blog/kl-approx.html
         loss = -learns * (xp.minimum(gain, clipped).mean(1) + config.entropy * entropy)

@@ -81,6 +81,7 @@ class Learner:
 
     def __init__(self, policies: Policies, critics: Critics, k: int, threads: int = 1) -> None:
         self._policies = PolicyLearner(policies, k, _GROUP)
+        self.distributions = self._policies.distributions
         rows, pairs = join(critics, k), groups_of(range(k), _TOGETHER)
         own = len(rows) == 1
         units = pairs if own else [slice(0, k)]
