@@ -7,6 +7,7 @@ A test fails while README.md and the files differ. Figures of the published code
 package's `published.json`, with where they come from.
 """
 
+import importlib.util
 import json
 import sys
 from pathlib import Path
@@ -74,10 +75,21 @@ def losses() -> str:
     return "".join(lines)
 
 
+def ablations() -> str:
+    """What each part of the EM-like algorithm is worth, in Markdown."""
+    spec = importlib.util.spec_from_file_location("ablations", RESULTS / "ablations.py")
+    assert spec is not None and spec.loader is not None  # noqa: S101, PT018 (for the type checker)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    found: str = module.table(json.loads(module.FILE.read_text()))
+    return found
+
+
 def updated(readme: str) -> str:
     """The README's text with the tables between their marks."""
     readme = replace_between(readme, BEGIN.format(""), END.format(""), table())
-    return replace_between(readme, BEGIN.format("losses "), END.format(": losses"), losses())
+    readme = replace_between(readme, BEGIN.format("losses "), END.format(": losses"), losses())
+    return replace_between(readme, BEGIN.format("ablations "), END.format(": ablations"), ablations())
 
 
 def shipped() -> dict[str, dict[Path, bytes]]:
