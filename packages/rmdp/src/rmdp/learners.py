@@ -75,7 +75,7 @@ class PolicyLearner:
     def __init__(self, policies: Policies, k: int, together: int) -> None:
         own, *shared = join(policies, k)
         groups = groups_of(range(k), together)
-        self._descent = _Descent([Adam(own)], shared, several=len(groups) > 1)
+        self._descent = _Descent(Adam(own), shared, several=len(groups) > 1)
         self._groups = [_PolicyGroup(policies, members) for members in groups]
         self.distributions = [group.distribution for group in self._groups]
 
@@ -116,7 +116,7 @@ class CriticLearner:
     def __init__(self, critics: Critics, rows: Sequence[Rows], members: slice, together: int) -> None:
         own, *shared = rows
         groups = groups_of(range(members.start, members.stop), together)
-        self._descent = _Descent([Adam(own, members)], shared, several=len(groups) > 1)
+        self._descent = _Descent(Adam(own, members), shared, several=len(groups) > 1)
         self._groups = [_CriticGroup(critics, group) for group in groups]
 
     @property
@@ -164,16 +164,16 @@ class Valuer:
 
 
 class _Descent:
-    """Optimisers of a representatives' own parameters, and of those that all share.
+    """Optimisers of what representatives have of their own, and of what all share.
 
     Args:
-        own: Of the own parameters.
+        own: Of their own parameters.
         shared: What all share.
         several: Whether gradients come from several groups.
     """
 
-    def __init__(self, own: list[Adam], shared: Sequence[Rows], *, several: bool) -> None:
-        self.adams = [*own, *(Adam(rows) for rows in shared)]
+    def __init__(self, own: Adam, shared: Sequence[Rows], *, several: bool) -> None:
+        self.adams = [own, *(Adam(rows) for rows in shared)]
         gradients = [to_array(rows.gradient) for rows in shared] if several else []
         self._sums = [(gradient, gradient.copy()) for gradient in gradients]
 

@@ -13,7 +13,7 @@ from gt_core.sweep.grid import NO_FIGURE_DEPENDS_ON, Cell
 __all__ = ["reuse_finished"]
 
 
-def reuse_finished(cells: Sequence[Cell], folders: Sequence[Path]) -> list[Cell]:
+def reuse_finished(cells: Sequence[Cell], folders: Sequence[Path]) -> None:
     """Copy finished runs into the directories of the cells that have their configs.
 
     A config matches if every field that it holds, and that a result may depend on, is the cell's; a field that is newer
@@ -23,19 +23,13 @@ def reuse_finished(cells: Sequence[Cell], folders: Sequence[Path]) -> list[Cell]
         cells: those that are finished are left alone.
         folders: where runs lie, at any depth: a `config.json` with a `result.json` beside it.
 
-    Returns:
-        The cells that were filled.
-
     Raises:
         InputError: a folder does not exist, or holds no finished run.
     """
     found = [run for folder in folders for run in _runs(folder)]
-    filled = []
     for cell in cells:
         if not cell.is_finished and (run := _matching(cell, found)) is not None:
             _copy(run, cell.config.directory)
-            filled.append(cell)
-    return filled
 
 
 def _runs(folder: Path) -> list[tuple[Path, dict[str, Any]]]:
