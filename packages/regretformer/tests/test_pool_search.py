@@ -128,6 +128,11 @@ def test_profiles_of_dependent_bidders_are_never_rearranged() -> None:
     assert torch.equal(profiles[:, 0], profiles[:, 1])
 
 
+def test_bidders_take_turns() -> None:
+    search, network = search_for("3x1", batch=4, values_per_group=2, candidates=4), build("regretnet", 3, 1, seed=0)
+    assert [list(search.find(network).reports) for _ in range(4)] == [[0], [1], [2], [0]]
+
+
 def test_learning_needs_the_gradient() -> None:
     search = search_for("2x2")
     found = search.find(build("regretnet", 2, 2, seed=0))

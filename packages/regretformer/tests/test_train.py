@@ -106,8 +106,8 @@ def test_training_raises_revenue_within_the_budget(tmp_path: Path) -> None:
 
 
 RECIPES = {
-    "menu": {"setting": "2x2", "search": "menu", "ascent_steps": 2},
     "pool": {"setting": "2x2", "ascent_steps": 1, "pool_batches": 2, "pool_visits": 2},
+    "pool, one bidder": {"setting": "1x2", "pool_batches": 2, "pool_visits": 2},
     "augmented": {"setting": "2x2", "constraint": "augmented", "iterations": 4000},
     "published": {"setting": "2x2", "search": "published", "ascent_steps": 2, "dataset_batches": 3},
     "mixture": {"setting": "1x1..2x2", "net": "equivariantnet"},

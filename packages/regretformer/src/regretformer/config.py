@@ -36,7 +36,7 @@ class Recipe(NamedTuple):
 
 
 _RECIPES = {
-    2: Recipe(9_000),
+    2: Recipe(9_000, candidates=512, budget_margin=0.9),
     4: Recipe(24_000),
     6: Recipe(20_000, candidates=2048, ascent_steps=1, budget_margin=0.7),
     10: Recipe(
@@ -104,9 +104,9 @@ class TrainConfig(RunConfig):
     """Gradient steps on the network; 0: as the setting's size needs."""
     batch: int = 0
     """Valuation profiles per iteration; 0: as the setting's size needs."""
-    search: Literal["auto", "menu", "pool", "published"] = "auto"
-    """How training finds misreports: menus that fresh valuations share; a slowly renewed pool that remembers them; the
-    published ascent from cached misreports on a fixed set of valuations. Auto: menu for one bidder, else pool."""
+    search: Literal["pool", "published"] = "pool"
+    """How training finds misreports: a slowly renewed pool that remembers them, or the published ascent from cached
+    misreports on a fixed set of valuations."""
     values_per_group: int = 32
     """Profiles of a batch that share their opponents, and so one menu of misreports; with one bidder all do, with
     dependent bidders none."""

@@ -1,8 +1,8 @@
 """What training learns from: profiles, and the best lies found on them.
 
-A search for misreports chooses the profiles too, because what makes it fast is how they are drawn: in groups that share
-a menu, from a pool that is slowly renewed, or from a fixed set. So recipes are exchanged without touching the loop:
-`regretformer.menu_search`, `regretformer.pool_search` and `regretformer.published_search`.
+A search for misreports chooses the profiles too, because what makes it fast is how they are drawn: from a pool that is
+slowly renewed, or from a fixed set. So recipes are exchanged without touching the loop: `regretformer.pool_search` and
+`regretformer.published_search`.
 """
 
 from collections.abc import Mapping

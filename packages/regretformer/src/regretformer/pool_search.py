@@ -1,7 +1,7 @@
 """Misreports remembered on a pool of valuations that is slowly renewed.
 
 The pool holds groups of profiles with the same opponents, so that a group shares one menu (see
-`regretformer.misreports`). At each visit of a group its profiles' reports are the best of
+`regretformer.menus`). At each visit of a group its profiles' reports are the best of
 
 - the truth of everybody in the group,
 - the reports that were best at the last visit,
@@ -22,7 +22,7 @@ from torch import Tensor
 
 from regretformer.config import TrainConfig
 from regretformer.deviations import Deviations
-from regretformer.menu_search import Batch, draw_groups, improve, screen
+from regretformer.menus import Batch, draw_groups, group_size, improve, screen
 from regretformer.misreports import stratified
 from regretformer.networks.network import AuctionNetwork
 from regretformer.valuations import Valuations
@@ -45,7 +45,7 @@ class Pool:
     def __init__(self, bidder: int, config: TrainConfig, valuations: Valuations, streams: Streams) -> None:
         self.bidder, self.valuations, self.streams = bidder, valuations, streams
         self.life = config.pool_visits
-        self.size = config.values_per_group if valuations.independent else 1
+        self.size = group_size(config, valuations)
         self.groups = config.batch // self.size
         count = max(self.groups, config.pool_batches * self.groups)
         self.profiles, self.best, self.ahead = self._draw(count)

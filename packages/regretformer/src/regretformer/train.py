@@ -19,7 +19,6 @@ from regretformer.config import TrainConfig
 from regretformer.constraint import AugmentedRegret, Constraint, RegretBudget, sum_of_regrets
 from regretformer.deviations import Search, gains
 from regretformer.imitation import imitate, teacher_for
-from regretformer.menu_search import MenuSearch
 from regretformer.networks.build import ToldApart, build
 from regretformer.networks.network import AuctionNetwork, Support
 from regretformer.networks.shared import SharedNetwork
@@ -183,5 +182,4 @@ class Trainer:
 def _search(config: TrainConfig, valuations: Valuations, streams: Streams) -> Search:
     if config.search == "published":
         return PublishedSearch(config, valuations)
-    is_menu = config.search == "menu" or (config.search == "auto" and valuations.setting.bidders == 1)
-    return MenuSearch(config, valuations, streams) if is_menu else PoolSearch(config, valuations, streams)
+    return PoolSearch(config, valuations, streams)

@@ -9,18 +9,13 @@ from gt_core.seeding import Streams
 from torch import Tensor
 
 from regretformer.auction import Outcome, utilities
-from regretformer.config import PRESETS
+from regretformer.config import PRESETS, TrainConfig
 from regretformer.deviations import Deviations, gains
-from regretformer.menu_search import MenuSearch, screen
+from regretformer.menus import Batch, draw_groups, group_size, improve, screen
 from regretformer.networks.build import build
 from regretformer.networks.network import AuctionNetwork
 from regretformer.setting import parse_setting
 from regretformer.valuations import FunctionValuations, UniformValuations
-
-
-def search_for(setting: str, **changes: object) -> MenuSearch:
-    config = dataclasses.replace(PRESETS["smoke"], setting=setting, **changes)  # type: ignore[arg-type]
-    return MenuSearch(config, UniformValuations(config.auction), Streams(0))
 
 
 def network_for(setting: str) -> AuctionNetwork:
@@ -28,17 +23,29 @@ def network_for(setting: str) -> AuctionNetwork:
     return build("regretformer", parsed.bidders, parsed.items, seed=0)
 
 
-@pytest.mark.parametrize(("setting", "groups"), [("1x2", 1), ("2x3", 4), ("3x1", 4)])
-def test_batch_groups_share_their_opponents(setting: str, groups: int) -> None:
-    search, size = search_for(setting), parse_setting(setting)
-    for bidder in range(size.bidders):
-        profiles, candidates, who = search.draw(bidder)
-        assert profiles.shape == (groups, 64 // groups, size.bidders, size.items)
-        assert candidates.shape == (groups, 64 // groups, size.items)
-        assert who == bidder
-        others = [other for other in range(size.bidders) if other != bidder]
+def config_for(setting: str, **changes: object) -> TrainConfig:
+    return dataclasses.replace(PRESETS["smoke"], setting=setting, **changes)  # type: ignore[arg-type]
+
+
+def batch_for(setting: str, groups: int, size: int, candidates: int) -> Batch:
+    """Groups in which the last bidder deviates."""
+    parsed = parse_setting(setting)
+    bidder = parsed.bidders - 1
+    profiles = draw_groups(UniformValuations(parsed), bidder, groups, size, Streams(0))
+    return Batch(profiles, torch.rand(groups, candidates, parsed.items), bidder)
+
+
+@pytest.mark.parametrize(("setting", "size"), [("1x2", 64), ("2x3", 16), ("3x1", 16)])
+def test_groups_share_their_opponents(setting: str, size: int) -> None:
+    valuations = UniformValuations(parse_setting(setting))
+    assert group_size(config_for(setting), valuations) == size
+    bidders, items = valuations.setting.bidders, valuations.setting.items
+    for bidder in range(bidders):
+        profiles = draw_groups(valuations, bidder, 4, size, Streams(0))
+        assert profiles.shape == (4, size, bidders, items)
+        others = [other for other in range(bidders) if other != bidder]
         assert torch.equal(profiles[:, :, others], profiles[:, :1, others].expand_as(profiles[:, :, others]))
-        assert profiles[:, :, bidder].flatten().unique().numel() == 64 * size.items
+        assert profiles[:, :, bidder].flatten().unique().numel() == 4 * size * items
 
 
 def draw_twins(count: int, source: torch.Generator) -> Tensor:
@@ -47,27 +54,15 @@ def draw_twins(count: int, source: torch.Generator) -> Tensor:
 
 
 def test_profiles_of_dependent_bidders_are_never_rearranged() -> None:
-    search = search_for("2x3")
-    search.valuations = FunctionValuations(draw_twins, parse_setting("2x3"))
-    for _ in range(2):
-        found = search.find(network_for("2x3"))
-        assert found.profiles.shape == (64, 2, 3)
-        assert torch.equal(found.profiles[:, 0], found.profiles[:, 1])
-    search.valuations = FunctionValuations(draw_twins, parse_setting("2x3"), independent=True)
-    rearranged = search.find(network_for("2x3")).profiles
-    assert (rearranged[:, 0] != rearranged[:, 1]).any(-1).sum() >= 60  # but for the first of each group, at most
-
-
-def test_bidders_take_turns() -> None:
-    search, network = search_for("3x1", batch=4, values_per_group=2, candidates=4), network_for("3x1")
-    assert [list(search.find(network).reports) for _ in range(4)] == [[0], [1], [2], [0]]
+    config, setting = config_for("2x3"), parse_setting("2x3")
+    assert group_size(config, FunctionValuations(draw_twins, setting)) == 1
+    assert group_size(config, FunctionValuations(draw_twins, setting, independent=True)) == 16
 
 
 @pytest.mark.parametrize("setting", ["1x2", "2x2"])
 def test_screen_finds_the_best_of_values_and_candidates(setting: str) -> None:
     """Against every pair of profile and report, one at a time."""
-    search, network = search_for(setting, batch=8, values_per_group=4, candidates=6), network_for(setting)
-    batch = search.draw(parse_setting(setting).bidders - 1)
+    batch, network = batch_for(setting, groups=2, size=4, candidates=6), network_for(setting)
     truthful = network(batch.profiles.flatten(0, 1))
     found = screen(network, batch, truthful).unflatten(0, batch.profiles.shape[:2])
     for group, index in itertools.product(range(batch.profiles.shape[0]), range(batch.profiles.shape[1])):
@@ -82,10 +77,18 @@ def test_screen_finds_the_best_of_values_and_candidates(setting: str) -> None:
 
 
 def test_ascent_never_loses_against_the_screened_report() -> None:
-    screening, ascending, network = search_for("2x2"), search_for("2x2", ascent_steps=5), network_for("2x2")
-    (screened,), (ascended,) = (gains(network, search.find(network)).values() for search in (screening, ascending))
-    assert (ascended >= screened - 1e-6).all()
-    assert ascended.mean() > screened.mean()
+    batch, network = batch_for("2x2", groups=4, size=16, candidates=16), network_for("2x2")
+    profiles = batch.profiles.flatten(0, 1)
+    truthful = network(profiles)
+    screened = screen(network, batch, truthful)
+    valuations = UniformValuations(parse_setting("2x2"))
+    ascended = improve(network, valuations, batch.profiles, batch.bidder, screened, config_for("2x2", ascent_steps=5))
+    before, after = (
+        gains(network, Deviations(profiles, truthful, {batch.bidder: reports}))[batch.bidder]
+        for reports in (screened, ascended)
+    )
+    assert (after >= before - 1e-6).all()
+    assert after.mean() > before.mean()
     assert all(parameter.requires_grad for parameter in network.parameters())
 
 

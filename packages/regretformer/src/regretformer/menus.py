@@ -1,15 +1,14 @@
-"""Misreports from shared menus, on fresh valuations.
+"""Profiles in groups that share one menu of misreports.
 
-Each batch is drawn in groups whose profiles have the same opponents. One bidder deviates, to the best report on its
-group's menu (see `regretformer.misreports`): the group's true values and random reports, compared by forward passes
-only, and improved by a few gradient steps if wanted. Bidders take turns, so that the regret of one times n estimates
-the sum.
+The profiles of a group have the same opponents and differ in one bidder's values. That bidder deviates to the best
+report on the group's menu (see `regretformer.misreports`): the group's true values and candidates, compared by forward
+passes only, and improved by a few gradient steps if wanted.
 
 Rearranging profiles so is right where a bidder's values say nothing about the others'. Where they do, every profile is
-a group of its own.
+a group of its own. With one bidder all profiles of a batch are one group.
 """
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from gt_core.seeding import Streams
@@ -17,12 +16,11 @@ from torch import Tensor
 
 from regretformer.auction import Outcome, replace_report
 from regretformer.config import TrainConfig
-from regretformer.deviations import Deviations
-from regretformer.misreports import ascend, best_of_menu, frozen, stratified
+from regretformer.misreports import ascend, best_of_menu, frozen
 from regretformer.networks.network import AuctionNetwork
 from regretformer.valuations import Valuations
 
-__all__ = ["Batch", "MenuSearch", "draw_groups", "improve", "screen"]
+__all__ = ["Batch", "draw_groups", "group_size", "improve", "screen"]
 
 
 class Batch(NamedTuple):
@@ -36,54 +34,11 @@ class Batch(NamedTuple):
     """Who deviates."""
 
 
-class MenuSearch:
-    """The search.
-
-    Args:
-        config: sizes of batch, groups and menus, and how far to ascend.
-        valuations: where profiles come from.
-        streams: the run's randomness, which the run saves.
-    """
-
-    def __init__(self, config: TrainConfig, valuations: Valuations, streams: Streams) -> None:
-        self.config, self.valuations, self.streams = config, valuations, streams
-        self.batches = 0
-
-    def find(self, network: AuctionNetwork) -> Deviations:
-        """The next batch, and the best misreports of the bidder whose turn it is."""
-        batch = self.draw(self.batches % self.valuations.setting.bidders)
-        self.batches += 1
-        profiles = batch.profiles.flatten(0, 1)
-        truthful = network(profiles)
-        reports = screen(network, batch, truthful)
-        reports = improve(network, self.valuations, batch.profiles, batch.bidder, reports, self.config)
-        return Deviations(profiles, truthful, {batch.bidder: reports})
-
-    def draw(self, bidder: int) -> Batch:
-        """A batch in which `bidder` deviates."""
-        groups, valuations = self._groups, self.valuations
-        size, tried = self.config.batch // groups, max(1, self.config.candidates // groups)
-        profiles = draw_groups(valuations, bidder, groups, size, self.streams)
-        unit = stratified((groups,), tried, valuations.setting.items, self.streams.torch("candidates"))
-        return Batch(profiles, valuations.scale(unit, bidder), bidder)
-
-    @property
-    def _groups(self) -> int:
-        """How many different opponents a batch holds."""
-        if self.valuations.setting.bidders == 1:
-            return 1
-        return self.config.batch // (self.config.values_per_group if self.valuations.independent else 1)
-
-    def learn(self, found: Deviations) -> None:
-        """Nothing: every batch is fresh."""
-
-    def state_dict(self) -> dict[str, Any]:
-        """How many batches were drawn."""
-        return {"batches": self.batches}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Continue where `state` was taken."""
-        self.batches = state["batches"]
+def group_size(config: TrainConfig, valuations: Valuations) -> int:
+    """How many profiles a group has."""
+    if valuations.setting.bidders == 1:
+        return config.batch
+    return config.values_per_group if valuations.independent else 1
 
 
 def draw_groups(valuations: Valuations, bidder: int, groups: int, size: int, streams: Streams) -> Tensor:
