@@ -47,7 +47,7 @@ def plot_frontier(path: Path, rows: list[Row]) -> None:
     axis.xaxis.set_minor_formatter(NullFormatter())
     axis.set_xlabel("sum of regret / revenue, measured honestly (small marks: as the published protocol sees it)")
     axis.set_ylabel("revenue")
-    axis.set_title(f"Revenue against honest regret, {rows[0]['setting']}, attack {rows[0]['attack']}")
+    axis.set_title(f"Revenue against honest regret, {rows[0]['setting']}, attack {rows[0]['attack']}", pad=18)
     if learnt:
         axis.legend(loc="upper left")
     save(figure, path)
@@ -75,11 +75,12 @@ def _draw_kind(axis: Axes, net: str, preset: str, members: list[Row]) -> None:
 
 
 def _draw_budgets(axis: Axes, budgets: set[float]) -> None:
-    for budget in sorted(budgets):
-        axis.axvline(budget, color="0.6", linestyle="dotted", zorder=0)
+    """Dotted lines, with the budgets above the axes."""
+    for index, budget in enumerate(sorted(budgets)):
+        axis.axvline(budget, color="0.6", linestyle="dotted", zorder=0, label="" if index else "budget")
         axis.annotate(
-            f"budget {budget:g}", (budget, 0.02), xycoords=("data", "axes fraction"), xytext=(-3, 0),
-            textcoords="offset points", rotation=90, ha="right", va="bottom", color="0.4", fontsize="small",
+            f"{budget:g}", (budget, 1), xycoords=("data", "axes fraction"), xytext=(0, 3), textcoords="offset points",
+            ha="center", va="bottom", color="0.4", fontsize="small",
         )  # fmt: skip
 
 
