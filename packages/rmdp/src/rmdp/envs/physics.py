@@ -107,7 +107,8 @@ class RolloutPhysics:
     """
 
     def __init__(self, model: mujoco.MjModel, copies: int, frame_skip: int, threads: int) -> None:
-        model.opt.disableflags |= mujoco.mjtDisableBit.mjDSBL_ISLAND.value
+        if hasattr(mujoco.mjtDisableBit, "mjDSBL_ISLAND"):  # a MuJoCo without it looks for islands only when asked to
+            model.opt.disableflags |= mujoco.mjtDisableBit.mjDSBL_ISLAND.value
         self._model, self._nq, self._frame_skip = model, model.nq, frame_skip
         self.state = np.zeros((copies, mujoco.mj_stateSize(model, _FULL)))
         self.diverged = np.zeros(copies, dtype=bool)
