@@ -11,7 +11,7 @@ from torch import Tensor
 from regretformer.auction import Outcome, utilities
 from regretformer.config import PRESETS, TrainConfig
 from regretformer.deviations import Deviations, gains
-from regretformer.menus import Batch, draw_groups, group_size, improve, screen
+from regretformer.menus import draw_groups, group_size, improve, screen
 from regretformer.networks.build import build
 from regretformer.networks.network import AuctionNetwork
 from regretformer.setting import parse_setting
@@ -27,12 +27,12 @@ def config_for(setting: str, **changes: object) -> TrainConfig:
     return dataclasses.replace(PRESETS["smoke"], setting=setting, **changes)  # type: ignore[arg-type]
 
 
-def batch_for(setting: str, groups: int, size: int, candidates: int) -> Batch:
-    """Groups in which the last bidder deviates."""
-    parsed = parse_setting(setting)
+def groups_for(setting: str, groups: int, size: int, tried: int) -> tuple[Tensor, int, Tensor]:
+    """Profiles, the last bidder, who deviates in them, and candidates."""
+    parsed, streams = parse_setting(setting), Streams(0)
     bidder = parsed.bidders - 1
-    profiles = draw_groups(UniformValuations(parsed), bidder, groups, size, Streams(0))
-    return Batch(profiles, torch.rand(groups, candidates, parsed.items), bidder)
+    profiles = draw_groups(UniformValuations(parsed), bidder, groups, size, streams)
+    return profiles, bidder, torch.rand((groups, tried, parsed.items), generator=streams.torch("candidates"))
 
 
 @pytest.mark.parametrize(("setting", "size"), [("1x2", 64), ("2x3", 16), ("3x1", 16)])
@@ -54,37 +54,46 @@ def draw_twins(count: int, source: torch.Generator) -> Tensor:
 
 
 def test_profiles_of_dependent_bidders_are_never_rearranged() -> None:
-    config, setting = config_for("2x3"), parse_setting("2x3")
-    assert group_size(config, FunctionValuations(draw_twins, setting)) == 1
-    assert group_size(config, FunctionValuations(draw_twins, setting, independent=True)) == 16
+    config = config_for("2x3")
+
+    def drawn(*, independent: bool) -> Tensor:
+        valuations = FunctionValuations(draw_twins, config.auction, independent=independent)
+        size = group_size(config, valuations)
+        return draw_groups(valuations, 0, 64 // size, size, Streams(0)).flatten(0, 1)
+
+    profiles = drawn(independent=False)
+    assert profiles.shape == (64, 2, 3)
+    assert torch.equal(profiles[:, 0], profiles[:, 1])
+    rearranged = drawn(independent=True)
+    assert (rearranged[:, 0] != rearranged[:, 1]).any(-1).sum() >= 60  # but for the first of each group, at most
 
 
 @pytest.mark.parametrize("setting", ["1x2", "2x2"])
 def test_screen_finds_the_best_of_values_and_candidates(setting: str) -> None:
     """Against every pair of profile and report, one at a time."""
-    batch, network = batch_for(setting, groups=2, size=4, candidates=6), network_for(setting)
-    truthful = network(batch.profiles.flatten(0, 1))
-    found = screen(network, batch, truthful).unflatten(0, batch.profiles.shape[:2])
-    for group, index in itertools.product(range(batch.profiles.shape[0]), range(batch.profiles.shape[1])):
-        profile = batch.profiles[group, index]
-        reports = torch.cat([batch.profiles[group, :, batch.bidder], batch.candidates[group]])
+    profiles, bidder, candidates = groups_for(setting, groups=2, size=4, tried=6)
+    network = network_for(setting)
+    truthful = network(profiles.flatten(0, 1))
+    found = screen(network, profiles, bidder, candidates, truthful).unflatten(0, profiles.shape[:2])
+    for group, index in itertools.product(range(profiles.shape[0]), range(profiles.shape[1])):
+        profile = profiles[group, index]
+        reports = torch.cat([profiles[group, :, bidder], candidates[group]])
         gained = []
         for report in (*reports, found[group, index]):
             changed = profile.clone()
-            changed[batch.bidder] = report
-            gained.append(utilities(profile[None], network(changed[None]))[0, batch.bidder].item())
+            changed[bidder] = report
+            gained.append(utilities(profile[None], network(changed[None]))[0, bidder].item())
         assert gained[-1] == pytest.approx(max(gained[:-1]), abs=1e-6)
 
 
 def test_ascent_never_loses_against_the_screened_report() -> None:
-    batch, network = batch_for("2x2", groups=4, size=16, candidates=16), network_for("2x2")
-    profiles = batch.profiles.flatten(0, 1)
-    truthful = network(profiles)
-    screened = screen(network, batch, truthful)
-    valuations = UniformValuations(parse_setting("2x2"))
-    ascended = improve(network, valuations, batch.profiles, batch.bidder, screened, config_for("2x2", ascent_steps=5))
+    profiles, bidder, candidates = groups_for("2x2", groups=4, size=16, tried=16)
+    network, valuations = network_for("2x2"), UniformValuations(parse_setting("2x2"))
+    truthful = network(profiles.flatten(0, 1))
+    screened = screen(network, profiles, bidder, candidates, truthful)
+    ascended = improve(network, valuations, profiles, bidder, screened, config_for("2x2", ascent_steps=5))
     before, after = (
-        gains(network, Deviations(profiles, truthful, {batch.bidder: reports}))[batch.bidder]
+        gains(network, Deviations(profiles.flatten(0, 1), truthful, {bidder: reports}))[bidder]
         for reports in (screened, ascended)
     )
     assert (after >= before - 1e-6).all()

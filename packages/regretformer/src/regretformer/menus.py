@@ -8,8 +8,6 @@ Rearranging profiles so is right where a bidder's values say nothing about the o
 a group of its own. With one bidder all profiles of a batch are one group.
 """
 
-from typing import NamedTuple
-
 import torch
 from gt_core.seeding import Streams
 from torch import Tensor
@@ -20,18 +18,7 @@ from regretformer.misreports import ascend, best_of_menu, frozen
 from regretformer.networks.network import AuctionNetwork
 from regretformer.valuations import Valuations
 
-__all__ = ["Batch", "draw_groups", "group_size", "improve", "screen"]
-
-
-class Batch(NamedTuple):
-    """Profiles in groups that differ in one bidder's values only."""
-
-    profiles: Tensor
-    """Valuation profiles, [G, S, n, m]; along S only the deviating bidder's row changes."""
-    candidates: Tensor
-    """Misreports to try in each group besides the S true values, [G, K, m]."""
-    bidder: int
-    """Who deviates."""
+__all__ = ["draw_groups", "group_size", "improve", "screen"]
 
 
 def group_size(config: TrainConfig, valuations: Valuations) -> int:
@@ -66,24 +53,24 @@ def improve(
 
 
 @torch.no_grad()
-def screen(network: AuctionNetwork, batch: Batch, truthful: Outcome) -> Tensor:
+def screen(network: AuctionNetwork, profiles: Tensor, bidder: int, candidates: Tensor, truthful: Outcome) -> Tensor:
     """The best of each group's true values and candidates for each profile, [G * S, m], by forward passes only.
 
     Args:
         network: the mechanism.
-        batch: profiles and candidates.
+        profiles: valuation profiles, [G, S, n, m]; along S only the row of `bidder` changes.
+        bidder: who deviates.
+        candidates: misreports to try in each group besides the S true values, [G, K, m].
         truthful: the mechanism's outcome for the profiles, flattened to [G * S, ...].
     """
-    groups, tried, items = batch.candidates.shape
-    own = batch.profiles[:, :, batch.bidder]
-    opponents = batch.profiles[:, :1].expand(-1, tried, -1, -1)
-    deviating = network(replace_report(opponents, batch.bidder, batch.candidates).flatten(0, 1))
+    groups, tried, items = candidates.shape
+    own = profiles[:, :, bidder]
+    opponents = profiles[:, :1].expand(-1, tried, -1, -1)
+    deviating = network(replace_report(opponents, bidder, candidates).flatten(0, 1))
     menus = [
-        torch.cat(
-            [true[:, batch.bidder].unflatten(0, (groups, -1)), other[:, batch.bidder].unflatten(0, (groups, -1))], 1
-        )
+        torch.cat([true[:, bidder].unflatten(0, (groups, -1)), other[:, bidder].unflatten(0, (groups, -1))], 1)
         for true, other in zip(truthful, deviating, strict=True)
     ]
     _, index = best_of_menu(own, *menus)
-    reports = torch.cat([own, batch.candidates], dim=1).gather(1, index.unsqueeze(-1).expand(-1, -1, items))
+    reports = torch.cat([own, candidates], dim=1).gather(1, index.unsqueeze(-1).expand(-1, -1, items))
     return reports.flatten(0, 1)

@@ -22,7 +22,7 @@ from torch import Tensor
 
 from regretformer.config import TrainConfig
 from regretformer.deviations import Deviations
-from regretformer.menus import Batch, draw_groups, group_size, improve, screen
+from regretformer.menus import draw_groups, group_size, improve, screen
 from regretformer.misreports import stratified
 from regretformer.networks.network import AuctionNetwork
 from regretformer.valuations import Valuations
@@ -140,7 +140,7 @@ class PoolSearch:
         fresh = max(1, self.config.candidates // len(self.rows))
         unit = stratified((len(self.rows),), fresh, self.valuations.setting.items, self.streams.torch("candidates"))
         candidates = [pool.best[self.rows], pool.ahead[self.rows], self.valuations.scale(unit, pool.bidder)]
-        reports = screen(network, Batch(profiles, torch.cat(candidates, dim=1), pool.bidder), truthful)
+        reports = screen(network, profiles, pool.bidder, torch.cat(candidates, dim=1), truthful)
         reports = improve(network, self.valuations, profiles, pool.bidder, reports, self.config)
         return Deviations(profiles.flatten(0, 1), truthful, {pool.bidder: reports.detach().requires_grad_(True)})
 
