@@ -43,7 +43,7 @@ def export_onnx(network: AuctionNetwork, path: Path, bidders: int, items: int) -
     any_size = takes_any_size(network)
     sizes = _TRACED if any_size else (_TRACED[0], bidders, items)
     free = {axis: Dim(name) for axis, name in enumerate(_AXES) if any_size or axis == 0}
-    plain = copy.deepcopy(network).cpu().float()
+    plain = copy.deepcopy(network).cpu().float().requires_grad_(False)  # torch 2.10 cannot export derivatives
     module = _Tuple(plain, any_size).eval()
     names = {"inputs": ["bids"], "outputs": ["allocation", "payments"]}
     write_onnx(module, torch.zeros(sizes), path, **names, dynamic_shapes={"bids": free})
