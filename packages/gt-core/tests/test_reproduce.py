@@ -12,8 +12,8 @@ from gt_core.config import RunConfig
 from gt_core.errors import InputError
 from gt_core.reproduce.command import reproduce_command
 from gt_core.reproduce.costs import Work, estimate
-from gt_core.reproduce.experiment import Experiment, Finished, Line, Quantity, Scale, cost_of, stored
-from gt_core.reproduce.report import interval
+from gt_core.reproduce.experiment import Cost, Entry, Experiment, Finished, Line, Quantity, Row, Scale, cost_of, stored
+from gt_core.reproduce.report import interval, panels
 from gt_core.sweep.grid import Cell, make_cells
 
 COSTS = {"measured on": "an abacus", "seconds_per_iteration": {"4": 0.5}}
@@ -175,6 +175,15 @@ def test_interval_of_one_value_is_the_value_and_of_none_nothing() -> None:
     centre, low, high = interval((0.0, 1.0, 2.0, 9.0)) or (0, 0, 0)
     assert centre == 1.5  # the middle half
     assert low < 1.5 < high
+
+
+def test_a_quantity_is_drawn_over_another_of_its_line() -> None:
+    quantities = (Quantity("share", stored("s"), drawn_over="whole"), Quantity("whole", stored("w")))
+    one = Experiment("table", "1", "Shares", "", lambda *_: [], quantities, lambda _: None)
+    known = {"share": Entry(3.0, (1.0, 2.0), 8.0), "whole": Entry(None, (4.0, 4.0), None)}
+    unknown = {"share": Entry(3.0, (1.0,), 8.0), "whole": Entry(None, (), None)}
+    shown = [Row({}, entries, 2, 0.0, Cost(0.0, 0)) for entries in (known, unknown)]
+    assert panels(one, shown) == {"share /\nwhole": [Entry(0.75, (0.25, 0.5), 2.0), Entry(None, (), None)]}
 
 
 def test_stored_reads_numbers_lists_and_fields_named_by_the_line(toy: Any) -> None:

@@ -86,8 +86,8 @@ def _draw_budgets(lines: Sequence[Line], folder: Path) -> list[Path]:
 
 
 _SECONDS = estimate(Path(__file__).with_name("costs.json"), work_of)
-_REVENUE = Quantity("revenue", stored("revenue"), _optimum)
 _TRUTHFUL = Quantity("best truthful auction", stored("baseline_revenue"))
+_REVENUE = Quantity("revenue", stored("revenue"), _optimum, drawn_over=_TRUTHFUL.name)
 _SOURCE = f"Published figures: {PUBLISHED['source']}."
 
 EXPERIMENTS = (
@@ -175,8 +175,8 @@ EXPERIMENTS = (
         f"bundle. The published figure is from {PUBLISHED['multi-setting']['source']}.",
         multi_setting,
         (
-            Quantity("revenue", _of_setting("revenue")),
-            Quantity("best truthful auction", _of_setting("baseline_revenue")),
+            Quantity("revenue", _of_setting("revenue"), drawn_over=_TRUTHFUL.name),
+            Quantity(_TRUTHFUL.name, _of_setting("baseline_revenue")),
             Quantity("honest regret / revenue", _of_setting("regret_sum_over_revenue")),
         ),
         _SECONDS,

@@ -71,11 +71,13 @@ class Quantity(NamedTuple):
         name: the column's title, and the key of published figures.
         values: of one run, one for each seed in it; none where the run has no such figure.
         exact: the exact answer or the ceiling that the values stand beside, if it is known.
+        drawn_over: the quantity of the same line whose multiple is drawn in its stead, where lines differ in scale.
     """
 
     name: str
     values: Callable[[Finished], Sequence[float]]
     exact: Callable[[Finished], float | None] = _nothing
+    drawn_over: str = ""
 
 
 def stored(name: str) -> Callable[[Finished], list[float]]:

@@ -17,7 +17,7 @@ from gt_core.reproduce.costs import in_hours
 from gt_core.reproduce.experiment import Entry, Experiment, Row
 from gt_core.stats import summarise
 
-__all__ = ["interval", "markdown", "plot", "summary", "write_report"]
+__all__ = ["interval", "markdown", "panels", "plot", "summary", "write_report"]
 
 _DIGITS = 4
 _LEGEND = (
@@ -139,21 +139,43 @@ def plot(experiment: Experiment, table: Sequence[Row], file: Path) -> bool:
     shown = [row for row in table if any(one.values for one in row.entries.values())]
     if not shown:
         return False
-    names = [one.name for one in experiment.quantities if any(row.entries[one.name].values for row in shown)]
-    figure = Figure(figsize=(2.2 + 3.2 * len(names), 1.6 + 0.24 * len(shown)), layout="constrained")
-    panels = figure.subplots(1, len(names), sharey=True, squeeze=False)[0]
-    for axis, name in zip(panels, names, strict=True):
-        _draw(axis, [row.entries[name] for row in shown], experiment.source)
-        axis.set(title=name, yticks=range(len(shown)))
+    drawn = panels(experiment, shown)
+    figure = Figure(figsize=(2.2 + 3.2 * len(drawn), 1.6 + 0.24 * len(shown)), layout="constrained")
+    axes = figure.subplots(1, len(drawn), sharey=True, squeeze=False)[0]
+    for axis, (title, entries) in zip(axes, drawn.items(), strict=True):
+        _draw(axis, entries, experiment.source)
+        axis.set(title=title, yticks=range(len(shown)))
         axis.grid(axis="x", color="0.9")
         axis.locator_params(axis="x", nbins=4)
-    panels[0].set_yticklabels([_label(row.about) for row in shown])
-    panels[0].invert_yaxis()
-    handles, labels = panels[0].get_legend_handles_labels()
+    axes[0].set_yticklabels([_label(row.about) for row in shown])
+    axes[0].invert_yaxis()
+    handles, labels = axes[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=3, frameon=False)
     figure.suptitle(experiment.title)
     figure.savefig(file, dpi=120)
     return True
+
+
+def panels(experiment: Experiment, shown: Sequence[Row]) -> dict[str, list[Entry]]:
+    """The figures of each panel by its title; a quantity that another one is drawn over has none of its own."""
+    wholes = {one.drawn_over for one in experiment.quantities}
+    found = {}
+    for quantity in experiment.quantities:
+        entries = [row.entries[quantity.name] for row in shown]
+        if quantity.name in wholes or not any(entry.values for entry in entries):
+            continue
+        if quantity.drawn_over:
+            wanted = [interval(row.entries[quantity.drawn_over].values) for row in shown]
+            pairs = zip(entries, wanted, strict=True)
+            entries = [_multiple(entry, whole[0]) if whole else Entry(None, (), None) for entry, whole in pairs]
+        title = f"{quantity.name} /\n{quantity.drawn_over}" if quantity.drawn_over else quantity.name
+        found[title] = entries
+    return found
+
+
+def _multiple(entry: Entry, whole: float) -> Entry:
+    published, exact = (None if one is None else one / whole for one in (entry.published, entry.exact))
+    return Entry(published, tuple(value / whole for value in entry.values), exact)
 
 
 def _label(about: Mapping[str, str | float]) -> str:
