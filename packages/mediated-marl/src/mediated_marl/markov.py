@@ -24,6 +24,7 @@ come from the critic, which sees all coalitions thanks to `exploration` (`mediat
 keeps its entropy from being drowned.
 """
 
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -234,6 +235,7 @@ class MarkovTrainer:
         self._prices = {
             name: NetworkArrays(network.network.network) for name, network in self._named_networks().items()
         }
+        self._second_thread = ThreadPoolExecutor(1) if config.threads > 1 and config.mediated else None
 
     @property
     def _imposed(self) -> list[str]:
@@ -246,10 +248,14 @@ class MarkovTrainer:
         share = geometric(progress, 1.0, config.final_rates)
         played = self.play()
         episodes = played._replace(rewards=played.rewards / played.rewards.dtype.type(config.reward_scale))
+        if self._second_thread:
+            found = self._second_thread.submit(self.mediators_gradients, episodes, bonus)
         gradients = self.agents_gradients(episodes, bonus)
 
         if config.mediated:
-            evidence, multipliers, of_mediator = self.mediators_gradients(episodes, bonus)
+            evidence, multipliers, of_mediator = (
+                found.result() if self._second_thread else self.mediators_gradients(episodes, bonus)
+            )
             gradients += of_mediator
         self._primal_step(gradients, share)
 

@@ -18,6 +18,8 @@ MarkovForm = Literal["scalar", "agent", "size", "coalition", "step", "network"]
 class MarkovConfig(RunConfig):
     """Learn agents that may commit, and the mediator they commit to, in a game of several steps."""
 
+    threads: int = 1
+    """CPU threads: with two the mediator learns beside the agents, to the same bits; more are not used."""
     game: MarkovGame = "iterated-pgg"
     """Two-step or repeated prisoner's dilemma, iterated public goods, Coin Game, or your own: see env."""
     env: str = ""

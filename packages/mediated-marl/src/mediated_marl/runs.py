@@ -24,9 +24,10 @@ def complete(config: TrainConfig | MarkovConfig, *, resume: bool = True) -> dict
         InputError: if the config's game cannot be used, or the directory holds another run.
         Interrupted: after a signal, once the state is saved.
     """
-    prepare(config.device, config.threads)
+    several_steps = isinstance(config, MarkovConfig)
+    prepare(config.device, 1 if several_steps else config.threads)  # games of several steps use threads of their own
     build_trainer(config)  # refuses what is no game before anything is written
-    reward = "train/return" if isinstance(config, MarkovConfig) else "train/reward"
+    reward = "train/return" if several_steps else "train/reward"
     shown = {"reward": reward, "commitment": "train/commitment"}
     run = Run(config, resume=resume, packages=("mediated-marl",), shown=shown)
     if run.result is not None:
