@@ -37,9 +37,9 @@ _ONE_STEP = (
     ("sacrifice", "ic", "sampled-sacrifice"),
 )
 _SEVERAL_STEPS: tuple[dict[str, Any], ...] = (
-    *({"game": "two-step-pd", "mediator": one, "window": 1, "iterations": 1200} for one in ("none", "naive")),
+    *({"game": "two-step-pd", "mediator": one, "window": 1} for one in ("none", "naive")),
     {"game": "two-step-pd", "mediator": "ic", "window": 1},
-    {"game": "two-step-pd", "mediator": "naive", "window": 2, "iterations": 1200},
+    {"game": "two-step-pd", "mediator": "naive", "window": 2},
     {"game": "repeated-pd", "mediator": "naive", "window": 1},
     *({"game": "iterated-pgg", "mediator": "naive", "window": window} for window in (1, 3, 5)),
     {"game": "iterated-pgg", "mediator": "e", "window": 1},
