@@ -38,10 +38,10 @@ class Recipe(NamedTuple):
 _RECIPES = {
     2: Recipe(9_000, candidates=512, budget_margin=0.9),
     4: Recipe(24_000),
-    6: Recipe(20_000, candidates=2048, ascent_steps=1, budget_margin=0.7),
+    6: Recipe(20_000, candidates=2048, ascent_steps=1, budget_margin=0.95),
     10: Recipe(
-        24_000, batch=128, candidates=256, learning_rate=1.5e-3, ascent_steps=2, budget_start=0.03, budget_until=0.7,
-        budget_margin=0.65, dual_rate=0.15, imitation=0.03,
+        14_000, batch=128, candidates=512, learning_rate=1.5e-3, ascent_steps=4, budget_start=0.03, budget_until=0.7,
+        budget_margin=0.55, dual_rate=0.15, imitation=0.03,
     ),
     math.inf: Recipe(
         40_000, candidates=128, learning_rate=1e-3, ascent_steps=4, pool_batches=6, budget_start=0.1, budget_until=0.8,

@@ -115,7 +115,7 @@ EXPERIMENTS = (
         "The sum of regret over revenue, over R_max: as training sees it in its last twentieth, as the published "
         "search and as the honest one see it on fresh valuations. Validation over training tells how much of its "
         "regret training sees; the paper's quotient is of the published search, ours of the honest one. Trained "
-        f"under an honest budget our preset aims at 65 to 90 % of it, by the setting's size. {_SOURCE}",
+        f"under an honest budget our preset aims at 55 to 95 % of it, by the setting's size. {_SOURCE}",
         table_2,
         (
             Quantity("in training", stored("training_ratio")),
