@@ -5,6 +5,7 @@ one seed the value alone. A line that was not run has empty cells, and what it w
 """
 
 import functools
+import textwrap
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -140,18 +141,18 @@ def plot(experiment: Experiment, table: Sequence[Row], file: Path) -> bool:
     if not shown:
         return False
     drawn = panels(experiment, shown)
-    figure = Figure(figsize=(2.2 + 3.2 * len(drawn), 1.6 + 0.24 * len(shown)), layout="constrained")
+    width = 2.2 + 3.2 * len(drawn)
+    figure = Figure(figsize=(width, 1.6 + 0.24 * len(shown)), layout="constrained")
     axes = figure.subplots(1, len(drawn), sharey=True, squeeze=False)[0]
     for axis, (title, entries) in zip(axes, drawn.items(), strict=True):
         _draw(axis, entries, experiment.source)
-        axis.set(title=title, yticks=range(len(shown)))
+        axis.set(title=title, yticks=range(len(shown)), ylim=(len(shown) - 0.5, -0.5))
         axis.grid(axis="x", color="0.9")
         axis.locator_params(axis="x", nbins=4)
     axes[0].set_yticklabels([_label(row.about) for row in shown])
-    axes[0].invert_yaxis()
     handles, labels = axes[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=3, frameon=False)
-    figure.suptitle(experiment.title)
+    figure.suptitle(textwrap.fill(experiment.title, int(9 * width)))  # nine letters an inch
     figure.savefig(file, dpi=120)
     return True
 
