@@ -3,9 +3,9 @@
 import json
 import sys
 from pathlib import Path
-from typing import Any
 
 import pytest
+from gt_core.reproduce.kept import kept_and_fresh_rows
 
 from mediated_marl import cli
 from mediated_marl.reproduction import EXPERIMENTS
@@ -71,19 +71,10 @@ def test_full_scale_is_the_papers():
     assert (steps["two-step-pd"], steps["iterated-pgg"]) == (5_000, 10_000)
 
 
-def read(report: str) -> Any:
-    """A report without the last bits of its numbers, which depend on NumPy's version."""
-    return json.loads(report, parse_float=lambda number: f"{float(number):.9g}")
-
-
 @pytest.mark.parametrize(
     "report", sorted(RESULTS.glob("reproduction/*/report.json")), ids=lambda file: file.parent.name
 )
-def test_kept_reports_are_those_of_the_committed_results(report, tmp_path, monkeypatch, capsys):
-    kept = read(report.read_text())
-    option, name, _, scale = kept["command"].split()[1:]
+def test_kept_reports_are_those_of_the_committed_results(report, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    typed = [option, name, "--scale", scale, "--reuse", str(RESULTS), "--only-report", "--json"]
-    monkeypatch.setattr(sys, "argv", ["x", *typed])
-    cli.reproduce()
-    assert read(capsys.readouterr().out)["rows"] == kept["rows"]
+    kept, fresh = kept_and_fresh_rows(report, EXPERIMENTS, RESULTS)
+    assert fresh == kept

@@ -21,7 +21,7 @@ from gt_core.sweep.grid import Cell
 from gt_core.sweep.options import BackendOptions
 from gt_core.sweep.processes import Processes
 
-__all__ = ["ReproduceOptions", "reproduce_command"]
+__all__ = ["ReproduceOptions", "chosen", "prepared_lines", "reproduce_command"]
 
 _HOUR = 3600
 
@@ -66,10 +66,8 @@ def reproduce_command(experiments: Sequence[Experiment], train: str, prog: str, 
     if options.list:
         _list(experiments, options)
         return
-    experiment = _chosen(experiments, options)
-    lines = experiment.lines(options.scale, options.out_dir / "cells")
-    if options.reuse:
-        reuse_finished([*cells_of(lines, needs=True), *cells_of(lines)], options.reuse)
+    experiment = chosen(experiments, options)
+    lines = prepared_lines(experiment, options)
     try:
         outcomes = [] if options.only_report else _run(lines, train, options)
     finally:
@@ -78,7 +76,12 @@ def reproduce_command(experiments: Sequence[Experiment], train: str, prog: str, 
         raise SystemExit(1)
 
 
-def _chosen(experiments: Sequence[Experiment], options: ReproduceOptions) -> Experiment:
+def chosen(experiments: Sequence[Experiment], options: ReproduceOptions) -> Experiment:
+    """The experiment that the options name.
+
+    Raises:
+        InputError: if they name none, several or an unknown one.
+    """
     wanted = [(kind, name) for kind in ("table", "figure") if (name := getattr(options, kind))]
     known = {(one.kind, one.name): one for one in experiments}
     if len(wanted) != 1 or wanted[0] not in known:
@@ -86,6 +89,14 @@ def _chosen(experiments: Sequence[Experiment], options: ReproduceOptions) -> Exp
         asked = " and ".join(f"--{kind} {name}" for kind, name in wanted) or "nothing"
         raise InputError(f"choose one of {listed}; got {asked}")
     return known[wanted[0]]
+
+
+def prepared_lines(experiment: Experiment, options: ReproduceOptions) -> Sequence[Line]:
+    """The lines at the scale of the options, with the finished runs in place that are to be reused."""
+    lines = experiment.lines(options.scale, options.out_dir / "cells")
+    if options.reuse:
+        reuse_finished([*cells_of(lines, needs=True), *cells_of(lines)], options.reuse)
+    return lines
 
 
 def _run(lines: Sequence[Line], train: str, options: ReproduceOptions) -> list[Outcome]:
