@@ -28,6 +28,7 @@ from rmdp.config import PRESETS, TrainConfig
 from rmdp.envs.batch import Step
 from rmdp.envs.mujoco import MujocoBatch
 from rmdp.representatives import Representatives
+from rmdp.rollout import Collector
 from rmdp.setup import build_population
 from rmdp_rollout import STEPS, plain_loop, raw_pool, seconds
 from stable_baselines3 import PPO
@@ -70,9 +71,11 @@ def physics_and_rollout(representatives: Representatives) -> tuple[float, float]
         return step(actions)
 
     batch.step = remember  # type: ignore[method-assign]
-    representatives.threads = 1  # one lane, which calls `step`
+    ours = representatives.collector
+    parts = representatives.policies, representatives.moments, representatives.config.k
+    representatives.collector = Collector(batch, *parts)  # one lane, which calls `step`
     actions = representatives.collect().transition.action
-    representatives.threads = representatives.config.threads
+    representatives.collector = ours
     batch.step = step  # type: ignore[method-assign]
     representatives.load_state_dict(before)
     rollout = seconds(representatives.collect)

@@ -17,7 +17,7 @@ from rmdp.envs.mujoco import MujocoBatch
 from rmdp.envs.physics import quieten
 from rmdp.envs.robots import ROBOTS
 from rmdp.policies import ObservationMoments, Policies
-from rmdp.rollout import collect
+from rmdp.rollout import Collector
 
 CLASSES = {"HalfCheetah": "half_cheetah", "Hopper": "hopper", "Walker2d": "walker2d", "Ant": "ant"}
 
@@ -226,7 +226,7 @@ def test_segment_does_not_depend_on_the_number_of_threads(k, each, exact):
         nets = Policies(k, 11, batch.actions, hidden=(64, 64), trunk="own", sigma=1.0, generator=generator)
         start = batch.reset()
         moments.observe(start)
-        segment = collect(batch, start, nets, moments, k, 60, generator, threads)
+        segment = Collector(batch, nets, moments, k, threads).collect(start, 60, generator)
         assert segment.transition.terminated.any()  # so that copies were reset within lanes
         assert batch.elapsed.max() <= 60
         segments.append((dataclasses.asdict(segment.transition), segment[1:], batch.state()))

@@ -1,10 +1,12 @@
 """Advantages by hand and updates on a bandit whose answer is known."""
 
 import dataclasses
+import multiprocessing
 
 import numpy as np
 import pytest
 import torch
+from gt_core.errors import RunError
 
 from rmdp.adam import Adam, shorten
 from rmdp.backpropagation import Rows, join
@@ -23,7 +25,7 @@ def test_advantages_by_hand():
     for kind, (_, middle) in kinds.items():
         ended = torch.tensor([False, True, False])
         terminated = ended if kind == "terminated" else torch.zeros(3, dtype=torch.bool)
-        advantage = generalised_advantages(reward, value, next_value, terminated, ended, gamma=0.5, decay=0.8)
+        advantage = generalised_advantages(reward, value, next_value.clone(), terminated, ended, gamma=0.5, decay=0.8)
         last, first = 4 + 0.5 * 3 - 2, 1 + 0.5 * 1 - 0.5
         expected = torch.tensor([[first + 0.4 * middle], [middle], [last]])
         torch.testing.assert_close(advantage, expected)
@@ -74,15 +76,38 @@ def test_updates_find_each_representatives_arm_and_value():
     torch.testing.assert_close(critics(torch.ones(2, 1, 1)), torch.full((2, 1, 1), 3.0), atol=0.1, rtol=0)
 
 
-def test_threads_change_no_bit():
+@pytest.mark.parametrize("sharing", ["own", "shared"])
+def test_threads_change_no_bit_and_may_be_others_later(sharing):
     results = []
-    for threads in (1, 3):
-        (policies, critics), generator = networks(k=5, n=2), torch.Generator().manual_seed(1)
-        learner = Learner(policies, critics, 5, threads)
+    for before, after in ((1, 1), (3, 1), (1, 2)):
+        generator = torch.Generator().manual_seed(1)
+        policies, _ = networks(k=5)
+        critics = Critics(5, 1, 2, hidden=(8,), sharing=sharing, generator=generator)
         batch = bandit(policies, [0, 1, 0, 1, 1], generator)._replace(value_target=torch.ones(5, 64, 2))
-        figures = learner.improve(batch, CONFIG, generator)
-        results.append((figures, policies.state_dict(), critics.state_dict()))
-    torch.testing.assert_close(results[0], results[1], rtol=0, atol=0)
+        figures, state = [], None
+        for threads in (before, after):
+            learner = Learner(policies, critics, 5, threads)
+            if state is not None:
+                learner.load_state_dict(state)
+            figures.append(learner.improve(batch, CONFIG, generator))
+            state = learner.state_dict()
+        results.append((figures, policies.state_dict(), critics.state_dict(), state))
+    torch.testing.assert_close(results[1], results[0], rtol=0, atol=0)
+    torch.testing.assert_close(results[2], results[0], rtol=0, atol=0)
+
+
+def test_end_of_a_process_is_named_with_the_remedy():
+    (policies, critics), generator = networks(), torch.Generator().manual_seed(1)
+    others = set(multiprocessing.active_children())
+    learner, batch = Learner(policies, critics, 2, threads=2), bandit(policies, [0, 1], generator)
+    learner.improve(batch, CONFIG, generator)
+    (critic_process,) = set(multiprocessing.active_children()) - others
+    critic_process.terminate()  # which it leaves to the process that started it
+    learner.improve(batch, CONFIG, generator)
+    critic_process.kill()
+    with pytest.raises(RunError, match=r"process in which the critics learn has ended.* learn on one thread"):
+        learner.improve(batch, CONFIG, generator)
+    critic_process.join()
 
 
 @pytest.mark.parametrize("sharing", ["own", "shared"])
@@ -90,7 +115,8 @@ def test_values_are_those_of_the_critics(sharing):
     generator = torch.Generator().manual_seed(0)
     critics = Critics(3, 1, 4, hidden=(8,), sharing=sharing, generator=generator)
     policies, observation = networks(k=3)[0], torch.randn(3, 150, 1, generator=generator)
-    torch.testing.assert_close(Learner(policies, critics, 3).values(observation), critics(observation).detach())
+    values = Learner(policies, critics, 3).values(observation, torch.empty(3, 150, 4))
+    torch.testing.assert_close(values, critics(observation).detach())
 
 
 def test_adams_steps_equal_torchs():
@@ -167,8 +193,10 @@ def test_gradients_by_hand_equal_automatic_ones(kind, sharing, group, monkeypatc
     config = dataclasses.replace(CONFIG, clip=0.1, entropy=0.3)
     arrays, order = Experience(*(part.numpy() for part in batch)), [np.arange(20)]
     learner._policies.epoch(arrays, order, learns, config)
-    for group in learner._critics:
-        group.epoch(arrays, order, config)
+    (own,) = learner._critics
+    for method, *arguments in (("begin", observation, targets, config), ("epoch", order)):
+        own.ask(method, *arguments)
+        own.answer()
     for parameter, gradient in zip(parameters, expected, strict=True):
         torch.testing.assert_close(parameter.grad, gradient)
 

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from rmdp.arrays import Array, empty, namespace, to_array
 from rmdp.policies import StackedLinear
 
-__all__ = ["Layer", "Pass", "Rows", "join", "layers_of", "rows_of"]
+__all__ = ["Layer", "Pass", "Rows", "adopt", "join", "layers_of", "rows_of"]
 
 
 class Rows(NamedTuple):
@@ -47,9 +47,18 @@ def join(module: nn.Module, k: int) -> list[Rows]:
 
     The module's parameters and their gradients become views of these matrices; saving and loading go on as before.
     """
-    parameters = list(module.parameters())
-    groups = [[parameter for parameter in parameters if (len(parameter) == k) == own] for own in (True, False)]
-    return [_side_by_side(group) for group in groups if group]
+    flattened = [[parameter.detach().flatten(1) for parameter in group] for group in _groups(module, k)]
+    return adopt(module, k, [torch.cat(group, 1) for group in flattened])
+
+
+def adopt(module: nn.Module, k: int, matrices: Sequence[Tensor]) -> list[Rows]:
+    """Let the module's parameters be views of the matrices that `join` once made of them."""
+    joint = [Rows(matrix, torch.zeros_like(matrix)) for matrix in matrices]
+    for group, rows in zip(_groups(module, k), joint, strict=True):
+        sizes = [parameter[0].numel() for parameter in group]
+        for parameter, values, slopes in zip(group, *(part.split(sizes, 1) for part in rows), strict=True):
+            parameter.data, parameter.grad = (part.unflatten(1, parameter.shape[1:]) for part in (values, slopes))
+    return joint
 
 
 def layers_of(net: nn.Sequential, members: slice = slice(None)) -> list[Layer]:
@@ -130,10 +139,8 @@ class _Stage(NamedTuple):
     ones: Array
 
 
-def _side_by_side(parameters: Sequence[nn.Parameter]) -> Rows:
-    rows = torch.cat([parameter.detach().flatten(1) for parameter in parameters], 1)
-    joint = Rows(rows, torch.zeros_like(rows))
-    sizes = [parameter[0].numel() for parameter in parameters]
-    for parameter, values, slopes in zip(parameters, *(part.split(sizes, 1) for part in joint), strict=True):
-        parameter.data, parameter.grad = (part.unflatten(1, parameter.shape[1:]) for part in (values, slopes))
-    return joint
+def _groups(module: nn.Module, k: int) -> list[list[nn.Parameter]]:
+    """The parameters that each representative has of its own, and those that all share, where there are any."""
+    parameters = list(module.parameters())
+    groups = [[parameter for parameter in parameters if (len(parameter) == k) == own] for own in (True, False)]
+    return [group for group in groups if group]

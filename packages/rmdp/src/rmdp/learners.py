@@ -17,7 +17,7 @@ from rmdp.backpropagation import Layer, Pass, Rows, join, layers_of
 from rmdp.distributions import distribution_of
 from rmdp.policies import Critics, Policies
 
-__all__ = ["CriticLearner", "Experience", "PPOConfig", "PolicyLearner", "Valuer", "groups_of"]
+__all__ = ["CriticLearners", "Experience", "PPOConfig", "PolicyLearner", "Valuer", "groups_of"]
 
 _ROWS = 64
 """How many samples of each representative are valued at once."""
@@ -124,18 +124,57 @@ class CriticLearner:
         """The optimisers."""
         return self._descent.adams
 
-    def epoch(self, experience: Experience, batches: Sequence[Array], config: PPOConfig) -> Array:
+    def epoch(self, observation: Array, target: Array, batches: Sequence[Array], config: PPOConfig) -> Array:
         """One pass: means over its steps of the mean squared errors, (members,)."""
         with np.errstate(all="ignore"):
-            return sum(self._step(experience, order, config) for order in batches) / len(batches)
+            return sum(self._step(observation, target, order, config) for order in batches) / len(batches)
 
-    def _step(self, experience: Experience, order: Array, config: PPOConfig) -> Array:
+    def _step(self, observation: Array, target: Array, order: Array, config: PPOConfig) -> Array:
         losses = []
         for group in self._groups:
-            losses.append(group.differentiate(experience, order))
+            losses.append(group.differentiate(observation, target, order))
             self._descent.add()
         self._descent.step(config)
         return namespace(losses[0]).concatenate(losses)
+
+
+class CriticLearners:
+    """Several learners, one after the other.
+
+    Args:
+        critics: Moved in place.
+        rows: Their parameters (see `join`).
+        units: The members of each learner.
+        together: How many of them to a group.
+    """
+
+    def __init__(self, critics: Critics, rows: Sequence[Rows], units: Sequence[slice], together: int) -> None:
+        self._learners = [CriticLearner(critics, rows, members, together) for members in units]
+        self._adams = [adam for learner in self._learners for adam in learner.adams]
+
+    def begin(self, observation: Tensor, value_target: Tensor, config: PPOConfig) -> list[Any]:
+        """Take the samples, as in `Experience`, and the plan of the next passes; nothing to say."""
+        self._samples, self._config = (to_array(observation), to_array(value_target)), config
+        return []
+
+    def epoch(self, batches: Sequence[Array]) -> list[Array]:
+        """One pass: of each learner the means over its steps of the mean squared errors, (members,)."""
+        return [learner.epoch(*self._samples, batches, self._config) for learner in self._learners]
+
+    @property
+    def optimisers(self) -> int:
+        """How many there are."""
+        return len(self._adams)
+
+    def state_dict(self) -> list[dict[str, Any]]:
+        """Of each optimiser."""
+        return [adam.state_dict() for adam in self._adams]
+
+    def load_state_dict(self, states: Sequence[Mapping[str, Any]]) -> list[Any]:
+        """Continue where the states were taken; nothing to say."""
+        for adam, state in zip(self._adams, states, strict=True):
+            adam.load_state_dict(state)
+        return []
 
 
 class Valuer:
@@ -150,17 +189,15 @@ class Valuer:
         self._members, self._layers = members, layers_of(critics.net, members)
         self._memory: dict[int, Pass] = {}
 
-    def values(self, observation: Array) -> Array:
-        """Values (members, S, n) of the members' rows of observations (k, S, D)."""
-        rows = observation[self._members]
-        values = empty(rows, (*rows.shape[:2], self._layers[-1].weight.shape[2]))
+    def values(self, observation: Array, out: Array) -> None:
+        """Write the members' values of observations (k, S, D) to their rows of `out`, (k, S, n)."""
+        rows, values = observation[self._members], out[self._members]
         for start in range(0, rows.shape[1], _ROWS):
             part = rows[:, start : start + _ROWS]
             batch = _pass(self._memory, self._layers, len(part), part.shape[1])
             batch.inputs[:] = part
             batch.forward()
             values[:, start : start + _ROWS] = batch.output
-        return values
 
 
 class _Descent:
@@ -233,14 +270,14 @@ class _CriticGroup:
         self._memory: dict[int, Pass] = {}
         self._wanted: dict[int, Array] = {}
 
-    def differentiate(self, experience: Experience, order: Array) -> Array:
+    def differentiate(self, observation: Array, target: Array, order: Array) -> Array:
         """Overwrite the gradients; mean squared errors, (members,)."""
-        target, size = experience.value_target[self._members], len(order)
+        observation, target, size = observation[self._members], target[self._members], len(order)
         batch = _pass(self._memory, self._layers, len(target), size)
         if size not in self._wanted:
             self._wanted[size] = empty(batch.output, batch.output.shape)
         wanted = self._wanted[size]
-        take(experience.observation[self._members], order, batch.inputs)
+        take(observation, order, batch.inputs)
         take(target, order, wanted)
         batch.forward()
         error, xp = batch.output, namespace(wanted)

@@ -130,7 +130,7 @@ class Policies(nn.Module):
         low, high = (part if xp is torch else to_array(part) for part in (self.low, self.high))
         if not self.bounded:
             return xp.minimum(xp.maximum(action, low), high)
-        return low + (xp.clip(action, -1.0, 1.0) + 1.0) / 2.0 * (high - low)
+        return low + (action.clip(-1.0, 1.0) + 1.0) / 2.0 * (high - low)
 
 
 class Critics(nn.Module):

@@ -11,17 +11,19 @@ large one. The critics fit the lambda-returns of all users. Time limits are boot
 Representatives do not disturb each other: gradients are clipped, and updates halted by the KL limit, one by one.
 """
 
-from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Mapping
 from functools import partial
+from itertools import islice, pairwise
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from rmdp.arrays import Array, one_blas_thread, to_array
+from rmdp.arrays import one_blas_thread, to_array
 from rmdp.backpropagation import join
-from rmdp.learners import CriticLearner, Experience, PolicyLearner, PPOConfig, Valuer, groups_of
+from rmdp.beside import CriticProcess
+from rmdp.learners import CriticLearners, Experience, PolicyLearner, PPOConfig, Valuer, groups_of
 from rmdp.policies import Critics, Policies
 
 __all__ = ["Experience", "Learner", "PPOConfig", "UpdateFigures", "generalised_advantages"]
@@ -49,45 +51,52 @@ def generalised_advantages(
     Args:
         reward: (T, ..., n), of any precision.
         value: Values of the states acted in, (T, ..., n).
-        next_value: Values of the states led to, before any reset, (T, ..., n).
+        next_value: Values of the states led to, before any reset, (T, ..., n); the advantages replace them.
         terminated: Whether the process ended there, so that the next value counts as zero, (T, ...).
         ended: Whether the episode ended there for whatever reason, so that the sum stops, (T, ...).
         gamma: Discount per step.
         decay: Lambda, the weight of each further difference.
 
     Returns:
-        Advantages, (T, ..., n).
+        Advantages, (T, ..., n), in the memory of `next_value`.
     """
     lasts, carry = ~terminated.unsqueeze(-1), gamma * decay * (~ended).unsqueeze(-1)
-    advantage, later = torch.empty_like(reward, dtype=value.dtype), torch.zeros_like(value[0])
+    later = torch.zeros_like(value[0])
     for t in range(len(reward) - 1, -1, -1):  # step by step, what is needed stays in a core's cache
         difference = reward[t].to(value.dtype) + gamma * next_value[t] * lasts[t] - value[t]
-        later = torch.add(difference, carry[t] * later, out=advantage[t])
-    return advantage
+        later = torch.add(difference, carry[t] * later, out=next_value[t])
+    return next_value
 
 
 class Learner:
     """What improves policies and their critics.
 
-    Within a pass over the experience the policies and each small group of critics have nothing in common: threads share
-    them, and the result does not depend on their number.
+    Within a pass over the experience the policies and the critics have nothing in common: on several threads the
+    critics learn in processes of their own. The result does not depend on their number.
 
     Args:
         policies: Improved in place.
         critics: Likewise.
         k: How many of each.
-        threads: How many threads work.
+        threads: How many threads work, this one among them; the critics of representatives that have their own learn
+            two by two, one that all share learns as a whole. Other devices than the CPU take one.
     """
 
     def __init__(self, policies: Policies, critics: Critics, k: int, threads: int = 1) -> None:
         self._policies = PolicyLearner(policies, k, _GROUP)
         self.distributions = self._policies.distributions
         rows, pairs = join(critics, k), groups_of(range(k), _TOGETHER)
-        own = len(rows) == 1
-        units = pairs if own else [slice(0, k)]
-        self._critics = [CriticLearner(critics, rows, members, _GROUP) for members in units]
+        units = pairs if len(rows) == 1 else [slice(0, k)]
+        self._critics: list[_Here] | list[CriticProcess]
+        helpers = min(threads - 1, len(units)) if rows[0].values.device.type == "cpu" else 0
+        if helpers:
+            matrices = [part.values.share_memory_() for part in rows]
+            edges = np.linspace(0, len(units), helpers + 1).astype(int).tolist()
+            shares = [units[slice(*edge)] for edge in pairwise(edges)]
+            self._critics = [CriticProcess(critics, matrices, k, share, _GROUP) for share in shares]
+        else:
+            self._critics = [_Here(CriticLearners(critics, rows, units, _GROUP))]
         self._valuers = [Valuer(critics, members) for members in pairs]
-        self._threads = ThreadPoolExecutor(threads) if threads > 1 else None
 
     def improve(self, experience: Experience, config: PPOConfig, generator: torch.Generator) -> UpdateFigures:
         """Take all passes over the experience.
@@ -96,18 +105,26 @@ class Learner:
             experience: Samples of the present policies.
             config: See `PPOConfig`.
             generator: Shuffles the samples, all representatives alike.
+
+        Raises:
+            RunError: A process of this one ended.
         """
         k, samples = experience.log_probability.shape
         device = experience.advantage.device
-        arrays = Experience(*(to_array(part) for part in experience))
+        for critics in self._critics:
+            critics.ask("begin", experience.observation, experience.value_target, config)
+        self._answers()
+        arrays = Experience(*(to_array(part) for part in experience))  # a process moved the samples to shared memory
         learns = to_array(torch.ones(k, device=device))
         figures = []
         for _ in range(config.epochs):
             order = torch.randperm(samples, generator=generator, device=generator.device).to(device)
             batches = [to_array(part) for part in order.tensor_split(config.minibatches)]
-            work = [partial(self._policies.epoch, arrays, batches, learns, config)]
-            work += [partial(group.epoch, arrays, batches, config) for group in self._critics]
-            (divergence, policy_loss, entropy), *value_losses = self._share(work)
+            for critics in self._critics:
+                critics.ask("epoch", batches)
+            with one_blas_thread():
+                divergence, policy_loss, entropy = self._policies.epoch(arrays, batches, learns, config)
+                value_losses = self._answers()
             value_loss = sum(float(losses.sum()) for losses in value_losses) / k
             figures.append([float(policy_loss.mean()), value_loss, float(divergence.mean()), float(entropy.mean())])
             learns = learns * (divergence <= config.kl_limit)
@@ -115,29 +132,42 @@ class Learner:
                 break
         return UpdateFigures(*torch.tensor(figures).mean(0).tolist())
 
-    def values(self, observation: Tensor) -> Tensor:
-        """Values (k, S, n) of normalised observations (k, S, D)."""
-        seen = to_array(observation)
-        parts = self._share([partial(group.values, seen) for group in self._valuers])
-        return torch.cat([torch.as_tensor(part) for part in parts])
+    def values(self, observation: Tensor, out: Tensor) -> Tensor:
+        """Write the values of normalised observations (k, S, D) to `out`, (k, S, n), and return it."""
+        with one_blas_thread():
+            for valuer in self._valuers:
+                valuer.values(to_array(observation), to_array(out))
+        return out
 
     def state_dict(self) -> dict[str, Any]:
         """Of the optimisers."""
-        return {
-            "policies": self._policies.state_dict(),
-            "critics": [adam.state_dict() for group in self._critics for adam in group.adams],
-        }
+        for critics in self._critics:
+            critics.ask("state_dict")
+        return {"policies": self._policies.state_dict(), "critics": self._answers()}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Continue where `state` was taken."""
         self._policies.load_state_dict(state["policies"])
-        adams = [adam for group in self._critics for adam in group.adams]
-        for adam, kept in zip(adams, state["critics"], strict=True):
-            adam.load_state_dict(kept)
+        states = iter(state["critics"])
+        for critics in self._critics:
+            critics.ask("load_state_dict", list(islice(states, critics.optimisers)))
+        self._answers()
 
-    def _share(self, work: Sequence[Callable[[], Array]]) -> list[Array]:
-        """The results of independent work."""
-        with one_blas_thread():
-            if self._threads is None:
-                return [each() for each in work]
-            return [done.result() for done in [self._threads.submit(each) for each in work]]
+    def _answers(self) -> list[Any]:
+        """What the critics say to what they were asked, one after the other."""
+        return [part for critics in self._critics for part in critics.answer()]
+
+
+class _Here:
+    """Critics' learners that take their turn in this process, when their answer is wanted; see `CriticProcess`."""
+
+    def __init__(self, learners: CriticLearners) -> None:
+        self._learners, self.optimisers = learners, learners.optimisers
+
+    def ask(self, method: str, *arguments: object) -> None:
+        """See `CriticProcess`."""
+        self._asked = partial(getattr(self._learners, method), *arguments)
+
+    def answer(self) -> Any:  # noqa: ANN401 (of whatever was asked)
+        """See `CriticProcess`."""
+        return self._asked()

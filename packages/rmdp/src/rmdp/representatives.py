@@ -18,7 +18,7 @@ from rmdp.config import TrainConfig
 from rmdp.envs.batch import Floats
 from rmdp.population import Population
 from rmdp.ppo import Experience, Learner, PPOConfig, generalised_advantages
-from rmdp.rollout import Segment, by_representative, collect, stagger
+from rmdp.rollout import Collector, Segment, by_representative, stagger
 from rmdp.setup import build_env, build_networks
 
 __all__ = ["Representatives", "arrays_to_tensors", "one_hot", "remember", "tolerance", "users_and_eased"]
@@ -34,25 +34,18 @@ class Representatives:
     """
 
     def __init__(self, config: TrainConfig, n: int, streams: Streams) -> None:
-        self.config, self.n, self.streams, self.threads = config, n, streams, config.threads
+        self.config, self.n, self.streams = config, n, streams
         self.env = build_env(config, config.copies_each, streams.numpy("environments"))
         self.observation: Floats = self.env.reset()
         stagger(self.env, config.k)
         self.policies, self.critics, self.moments = build_networks(config, self.env, n, streams)
         self.learner = Learner(self.policies, self.critics, config.k, config.threads)
+        self.collector = Collector(self.env, self.policies, self.moments, config.k, config.threads)
+        self._memory: torch.Tensor | None = None
 
     def collect(self) -> Segment:
         """Act for one iteration."""
-        segment = collect(
-            self.env,
-            self.observation,
-            self.policies,
-            self.moments,
-            self.config.k,
-            self.config.segment,
-            self.streams.torch("actions"),
-            self.threads,
-        )
+        segment = self.collector.collect(self.observation, self.config.segment, self.streams.torch("actions"))
         self.observation = segment.observation
         return segment
 
@@ -90,33 +83,34 @@ class Representatives:
     def _experience(self, segment: Segment, rewards: Floats, weights: Floats) -> Experience:
         """Advantages of each policy's users, and value targets of all."""
         k, transition = self.config.k, segment.transition
-        device, shape = segment.normalised.device, (len(segment.normalised), k, -1)
+        device, (steps, copies) = segment.normalised.device, segment.normalised.shape[:2]
+        if self._memory is None:  # large memory is slow when it is new
+            self._memory = torch.empty(2, k, steps * copies // k, self.n, device=device)
 
         def by_step(array: NDArray[Any]) -> torch.Tensor:
-            split: torch.Tensor = torch.as_tensor(array).to(device).unflatten(1, shape[1:])
+            split: torch.Tensor = torch.as_tensor(array).to(device).unflatten(1, (k, -1))
             return split
 
-        def values(observations: torch.Tensor) -> torch.Tensor:
-            flat = self.learner.values(by_representative(observations, k))
-            return flat.view(k, *shape[::2], self.n).transpose(0, 1)
-
-        value = values(segment.normalised)
-        advantage = generalised_advantages(
+        value, gained = self._memory
+        reached = self.moments.normalise(transition.next_observation)
+        for observation, values in ((segment.normalised, value), (reached, gained)):
+            self.learner.values(by_representative(observation, k), values)
+        value_by_step, gained_by_step = (part.unflatten(1, (steps, -1)).transpose(0, 1) for part in (value, gained))
+        generalised_advantages(
             by_step(rewards),
-            value,
-            values(self.moments.normalise(transition.next_observation)),
+            value_by_step,
+            gained_by_step,
             by_step(segment.ended if self.config.deadline else transition.terminated),
             by_step(segment.ended),
             gamma=self.config.gamma,
             decay=self.config.gae_lambda,
         )
-        gained, target = (part.transpose(0, 1).flatten(1, 2) for part in (advantage, advantage + value))
         alpha = torch.as_tensor(weights, dtype=torch.float32).to(device)
         own = torch.einsum("ksn,kn->ks", gained, alpha)
         own = (own - own.mean(1, keepdim=True)) / (own.std(1, keepdim=True) + 1e-3)
         parts = segment.normalised, segment.action, segment.log_probability
         observation, action, log_probability = (by_representative(part, k) for part in parts)
-        return Experience(observation, action, log_probability, own, target)
+        return Experience(observation, action, log_probability, own, value.add_(gained))
 
     def state_dict(self) -> dict[str, Any]:
         """Networks, optimiser, environments and random generators."""

@@ -24,7 +24,7 @@ from rmdp.distributions import distribution_of
 from rmdp.envs.batch import BatchEnv, Floats, Step, Transition
 from rmdp.policies import ObservationMoments, Policies
 
-__all__ = ["Actors", "Segment", "by_representative", "collect", "stagger"]
+__all__ = ["Actors", "Collector", "Segment", "by_representative", "stagger"]
 
 
 class Segment(NamedTuple):
@@ -105,57 +105,62 @@ def stagger(env: BatchEnv, k: int) -> None:
         elapsed[:] = np.tile(np.arange(each) * env.horizon // each, k)
 
 
-@torch.no_grad()
-def collect(
-    env: BatchEnv,
-    observation: Floats,
-    policies: Policies,
-    moments: ObservationMoments,
-    k: int,
-    steps: int,
-    generator: torch.Generator,
-    threads: int = 1,
-) -> Segment:
-    """Let the policies act.
+class Collector:
+    """Lets k policies act in an environment of k M copies, segment by segment.
 
     Args:
         env: B = k M copies.
-        observation: Where they stand, (B, D).
         policies: k of them.
         moments: Normalise what they see.
         k: How many policies.
-        steps: T.
-        generator: Draws the actions.
         threads: How many threads share the copies, where the environment has lanes.
     """
-    before, normalise = _phase(env), moments.normaliser()
-    noise = distribution_of(policies).noise((steps, k, env.copies // k), generator)
-    lanes = _lanes(env, k, threads)
 
-    def play(lane: _Lane) -> _Played:
-        actors = Actors(policies, len(lane.copies), env.copies // k, *lane.share)
-        stand = observation[lane.copies.ravel()]
-        seen: list[tuple[Any, ...]] = []
-        for drawn in noise[:, *lane.share]:
-            view = normalise(stand)
-            action, log_probability = actors.act(view.reshape(*lane.copies.shape, -1), drawn)
-            played = to_numpy(flat(policies.to_environment(action)))
-            step = lane.step(played)
-            known = copy(flat(action)), flat(log_probability)
-            seen.append((stand, played, *step[1:4], view, *known, *step.info.values()))
-            stand = step.observation
-        return _Played([stack(column) for column in zip(*seen, strict=True)], list(step.info), stand)
+    def __init__(
+        self, env: BatchEnv, policies: Policies, moments: ObservationMoments, k: int, threads: int = 1
+    ) -> None:
+        self._env, self._policies, self._moments, self._k = env, policies, moments, k
+        self._lanes = _lanes(env, k, threads)
+        each = env.copies // k
+        self._actors = [Actors(policies, len(lane.copies), each, *lane.share) for lane in self._lanes]
+        self._threads = ThreadPoolExecutor(len(self._lanes))
 
-    with one_blas_thread(), ThreadPoolExecutor(len(lanes)) as pool:
-        parts = list(pool.map(play, lanes))
-    columns = (_joined([part.columns[i] for part in parts], lanes) for i in range(8))
-    stood, played, reached, terminated, truncated, view, action, log_probability = columns
-    information = zip(*(part.columns[8:] for part in parts), strict=True)
-    info = {name: _joined(column, lanes) for name, column in zip(parts[0].names, information, strict=True)}
-    end = _joined([part.end[None] for part in parts], lanes)[0]
-    transition = Transition(stood, played, reached, terminated, truncated, info)
-    normalised, chosen, known = (torch.as_tensor(column) for column in (view, action, log_probability))
-    return Segment(transition, normalised, chosen, known, end, _phase(env) - before)
+    @torch.no_grad()
+    def collect(self, observation: Floats, steps: int, generator: torch.Generator) -> Segment:
+        """Let the policies act.
+
+        Args:
+            observation: Where the copies stand, (B, D).
+            steps: T.
+            generator: Draws the actions.
+        """
+        env, k = self._env, self._k
+        before, normalise = _phase(env), self._moments.normaliser()
+        noise = distribution_of(self._policies).noise((steps, k, env.copies // k), generator)
+
+        def play(lane: _Lane, actors: Actors) -> _Played:
+            stand = observation[lane.copies.ravel()]
+            seen: list[tuple[Any, ...]] = []
+            for drawn in noise[:, *lane.share]:
+                view = normalise(stand)
+                action, log_probability = actors.act(view.reshape(*lane.copies.shape, -1), drawn)
+                played = to_numpy(flat(self._policies.to_environment(action)))
+                step = lane.step(played)
+                known = copy(flat(action)), flat(log_probability)
+                seen.append((stand, played, *step[1:4], view, *known, *step.info.values()))
+                stand = step.observation
+            return _Played([stack(column) for column in zip(*seen, strict=True)], list(step.info), stand)
+
+        with one_blas_thread():
+            parts = list(self._threads.map(play, self._lanes, self._actors))
+        columns = (_joined([part.columns[i] for part in parts], self._lanes, k) for i in range(8))
+        stood, played, reached, terminated, truncated, view, action, log_probability = columns
+        information = zip(*(part.columns[8:] for part in parts), strict=True)
+        info = {name: _joined(column, self._lanes, k) for name, column in zip(parts[0].names, information, strict=True)}
+        end = _joined([part.end[None] for part in parts], self._lanes, k)[0]
+        transition = Transition(stood, played, reached, terminated, truncated, info)
+        normalised, chosen, known = (torch.as_tensor(column) for column in (view, action, log_probability))
+        return Segment(transition, normalised, chosen, known, end, _phase(env) - before)
 
 
 class _Lane(NamedTuple):
@@ -195,14 +200,15 @@ def _lanes(env: BatchEnv, k: int, threads: int) -> list[_Lane]:
     return [_Lane(share, copies[share], lane(copies[share].ravel())) for share in shares]
 
 
-def _joined(parts: Sequence[Array], lanes: Sequence[_Lane]) -> Array:
+def _joined(parts: Sequence[Array], lanes: Sequence[_Lane], k: int) -> Array:
     """What happened in the lanes in the order of the copies, (T, B, ...)."""
     if len(parts) == 1:
         return parts[0]
-    whole = empty(parts[0], (len(parts[0]), sum(lane.copies.size for lane in lanes), *parts[0].shape[2:]))
+    steps, _, *rest = parts[0].shape
+    whole = empty(parts[0], (steps, k, sum(lane.copies.size for lane in lanes) // k, *rest))
     for part, lane in zip(parts, lanes, strict=True):
-        whole[:, lane.copies.ravel()] = part
-    return whole
+        whole[:, *lane.share] = part.reshape(steps, *lane.copies.shape, *rest)
+    return whole.reshape(steps, -1, *rest)
 
 
 def by_representative(rows: Tensor, k: int) -> Tensor:

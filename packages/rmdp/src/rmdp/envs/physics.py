@@ -75,7 +75,7 @@ class Physics(Protocol):
         """Hold controls (B, nu) for `frame_skip` simulator steps."""
         ...
 
-    def lane(self, copies: NDArray[np.int64]) -> Callable[[Array], None]:
+    def lane(self, copies: Copies) -> Callable[[Array], None]:
         """A function that moves some of the copies as `step` does, on the thread that calls it."""
         ...
 
@@ -124,9 +124,9 @@ class RolloutPhysics:
         """See `Physics`."""
         self.state[:], self.diverged[:] = self._all.move(self.state, controls)
 
-    def lane(self, copies: NDArray[np.int64]) -> Callable[[Array], None]:
+    def lane(self, copies: Copies) -> Callable[[Array], None]:
         """See `Physics`."""
-        crew = _Crew(self._model, len(copies), self._frame_skip, 1)
+        crew = _Crew(self._model, len(self.state[copies]), self._frame_skip, 1)
 
         def step(controls: Array) -> None:
             self.state[copies], self.diverged[copies] = crew.move(self.state[copies], controls)
@@ -227,9 +227,9 @@ class ExactPhysics:
             for done in [self._threads.submit(self._advance, share, controls[share]) for share in self._shares]:
                 done.result()
 
-    def lane(self, copies: NDArray[np.int64]) -> Callable[[Array], None]:
+    def lane(self, copies: Copies) -> Callable[[Array], None]:
         """See `Physics`."""
-        return partial(self._advance, copies.tolist())
+        return partial(self._advance, np.arange(len(self.state))[copies].tolist())
 
     def position(self, copies: Copies = slice(None)) -> Array:
         """See `Physics`."""
