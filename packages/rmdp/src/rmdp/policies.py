@@ -19,6 +19,7 @@ data makes the statistics k times as sure.
 import math
 from collections.abc import Callable
 from itertools import pairwise
+from types import ModuleType
 from typing import Literal
 
 import numpy as np
@@ -124,13 +125,17 @@ class Policies(nn.Module):
 
     def to_environment(self, action: Array) -> Array:
         """Actions, a tensor or an array, in the environment's units."""
+        return self.scaler(namespace(action))(action)
+
+    def scaler(self, xp: ModuleType) -> Callable[[Array], Array]:
+        """`to_environment` for many actions of the same kind, NumPy's or torch's."""
         if self.discrete:
-            return action
-        xp = namespace(action)
+            return lambda action: action
         low, high = (part if xp is torch else to_array(part) for part in (self.low, self.high))
         if not self.bounded:
-            return xp.minimum(xp.maximum(action, low), high)
-        return low + (action.clip(-1.0, 1.0) + 1.0) / 2.0 * (high - low)
+            return lambda action: xp.minimum(xp.maximum(action, low), high)
+        half = (high - low) / 2.0
+        return lambda action: low + (action.clip(-1.0, 1.0) + 1.0) * half
 
 
 class Critics(nn.Module):

@@ -18,7 +18,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from rmdp.arrays import Array, copy, empty, flat, one_blas_thread, stack, to_numpy
+from rmdp.arrays import Array, copy, empty, flat, namespace, one_blas_thread, stack, to_numpy
 from rmdp.backpropagation import Pass, layers_of
 from rmdp.distributions import distribution_of
 from rmdp.envs.batch import BatchEnv, Floats, Step, Transition
@@ -123,7 +123,7 @@ class Collector:
         self._lanes = _lanes(env, k, threads)
         each = env.copies // k
         self._actors = [Actors(policies, len(lane.copies), each, *lane.share) for lane in self._lanes]
-        self._threads = ThreadPoolExecutor(len(self._lanes))
+        self._threads = ThreadPoolExecutor(len(self._lanes))  # of which one waits: see `collect`
 
     @torch.no_grad()
     def collect(self, observation: Floats, steps: int, generator: torch.Generator) -> Segment:
@@ -137,6 +137,7 @@ class Collector:
         env, k = self._env, self._k
         before, normalise = _phase(env), self._moments.normaliser()
         noise = distribution_of(self._policies).noise((steps, k, env.copies // k), generator)
+        scale = self._policies.scaler(namespace(noise))
 
         def play(lane: _Lane, actors: Actors) -> _Played:
             stand = observation[lane.copies.ravel()]
@@ -144,7 +145,7 @@ class Collector:
             for drawn in noise[:, *lane.share]:
                 view = normalise(stand)
                 action, log_probability = actors.act(view.reshape(*lane.copies.shape, -1), drawn)
-                played = to_numpy(flat(self._policies.to_environment(action)))
+                played = to_numpy(flat(scale(action)))
                 step = lane.step(played)
                 known = copy(flat(action)), flat(log_probability)
                 seen.append((stand, played, *step[1:4], view, *known, *step.info.values()))
@@ -152,7 +153,10 @@ class Collector:
             return _Played([stack(column) for column in zip(*seen, strict=True)], list(step.info), stand)
 
         with one_blas_thread():
-            parts = list(self._threads.map(play, self._lanes, self._actors))
+            first, *others = zip(self._lanes, self._actors, strict=True)
+            rest = [self._threads.submit(play, *other) for other in others]
+            # a thread that wakes two others often leaves both to one core, which costs some milliseconds
+            parts = [play(*first), *(other.result() for other in rest)]
         columns = (_joined([part.columns[i] for part in parts], self._lanes, k) for i in range(8))
         stood, played, reached, terminated, truncated, view, action, log_probability = columns
         information = zip(*(part.columns[8:] for part in parts), strict=True)
