@@ -49,7 +49,7 @@ _RECIPES = {
     ),
 }  # fmt: skip
 """By the largest number of bidders times items."""
-_RECIPES_OF = {
+_RECIPES_OF: dict[tuple[str, float], Recipe] = {
     ("equivariantnet", 4): Recipe(
         80_000, learning_rate=1e-3, budget_until=0.75, budget_margin=0.7, dual_rate=0.1,
     ),

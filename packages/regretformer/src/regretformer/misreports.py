@@ -15,12 +15,14 @@ What a search returns is a lower bound on the true regret, since it maximises ov
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
 
-from regretformer.auction import Mechanism, replace_report, utilities
+from regretformer.auction import Mechanism
+from regretformer.captured import captured_utility, utility_and_slope
 from regretformer.networks.handwritten.build import is_written_out, profiles_at_once, report_utility
 from regretformer.networks.network import AuctionNetwork
 from regretformer.networks.shared import SharedNetwork
@@ -143,15 +145,11 @@ def _differentiable(mechanism: Mechanism, profiles: Tensor, bidder: int) -> _Dif
     """The utility of the bidder in profiles [B, n, m] as a function of its report."""
     if is_written_out(mechanism, profiles):
         return report_utility(mechanism, profiles, bidder)
-
-    def recorded(reports: Tensor, *, differentiate: bool) -> tuple[Tensor, Tensor | None]:
-        with torch.set_grad_enabled(differentiate):
-            reports = reports.detach().requires_grad_(differentiate)
-            utility = utilities(profiles, mechanism(replace_report(profiles, bidder, reports)))[:, bidder]
-        slope = torch.autograd.grad(utility.sum(), reports)[0] if utility.requires_grad else None
-        return utility.detach(), slope
-
-    return recorded
+    if isinstance(mechanism, AuctionNetwork) and profiles.is_cuda:
+        captured = captured_utility(mechanism, profiles, bidder)
+        if captured is not None:
+            return captured
+    return partial(utility_and_slope, mechanism, profiles, bidder)
 
 
 @contextmanager
