@@ -96,13 +96,16 @@ def test_threads_change_no_bit_and_may_be_others_later(sharing):
     torch.testing.assert_close(results[2], results[0], rtol=0, atol=0)
 
 
-def test_end_of_a_process_is_named_with_the_remedy():
+def test_a_process_outlives_interruptions_and_its_end_is_named_with_the_remedy():
     (policies, critics), generator = networks(), torch.Generator().manual_seed(1)
     others = set(multiprocessing.active_children())
     learner, batch = Learner(policies, critics, 2, threads=2), bandit(policies, [0, 1], generator)
     learner.improve(batch, CONFIG, generator)
     (critic_process,) = set(multiprocessing.active_children()) - others
     critic_process.terminate()  # which it leaves to the process that started it
+    for critics in learner._critics:
+        critics.ask("state_dict")  # and whoever asked was interrupted
+    assert len(learner.state_dict()["critics"]) == 1
     learner.improve(batch, CONFIG, generator)
     critic_process.kill()
     with pytest.raises(RunError, match=r"process in which the critics learn has ended.* learn on one thread"):

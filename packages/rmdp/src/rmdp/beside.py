@@ -49,6 +49,7 @@ class CriticProcess:
         with _signals_held():
             process.start()
         theirs.close()
+        self._unheard = 0
         Finalize(self, self._pipe.close, exitpriority=1)  # before the end of this process waits for that one
 
     def ask(self, method: str, *arguments: object) -> None:
@@ -58,7 +59,10 @@ class CriticProcess:
             RunError: The process ended.
         """
         with _its_end():
+            while self._unheard:  # what was asked before an interruption
+                self.answer()
             self._pipe.send((method, arguments))
+            self._unheard += 1
 
     def answer(self) -> Any:  # noqa: ANN401 (of whatever was asked)
         """What the method returns.
@@ -67,7 +71,9 @@ class CriticProcess:
             RunError: The process ended.
         """
         with _its_end():
-            return self._pipe.recv()
+            said = self._pipe.recv()
+        self._unheard -= 1
+        return said
 
 
 def _serve(

@@ -123,7 +123,7 @@ class Collector:
         self._lanes = _lanes(env, k, threads)
         each = env.copies // k
         self._actors = [Actors(policies, len(lane.copies), each, *lane.share) for lane in self._lanes]
-        self._threads = ThreadPoolExecutor(len(self._lanes))  # of which one waits: see `collect`
+        self._others = ThreadPoolExecutor(max(1, len(self._lanes) - 1))
 
     @torch.no_grad()
     def collect(self, observation: Floats, steps: int, generator: torch.Generator) -> Segment:
@@ -154,7 +154,7 @@ class Collector:
 
         with one_blas_thread():
             first, *others = zip(self._lanes, self._actors, strict=True)
-            rest = [self._threads.submit(play, *other) for other in others]
+            rest = [self._others.submit(play, *other) for other in others]
             # a thread that wakes two others often leaves both to one core, which costs some milliseconds
             parts = [play(*first), *(other.result() for other in rest)]
         columns = (_joined([part.columns[i] for part in parts], self._lanes, k) for i in range(8))
