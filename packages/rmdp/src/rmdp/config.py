@@ -21,6 +21,9 @@ class TrainConfig(RunConfig):
 
     preset: str = "fast"
     """The named set of defaults that everything else starts from."""
+    threads: int = 1
+    """CPU threads: robots are stepped on all of them, and with two or more critics learn in processes beside the
+    policies; the result stays the same to the last bit."""
     env: str = "HalfCheetah-v4"
     """A Gymnasium environment, or resource-gathering."""
     k: int = 5
