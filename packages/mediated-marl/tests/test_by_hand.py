@@ -1,5 +1,7 @@
 """Passes by hand against automatic differentiation, and Adam against torch's."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 import torch
@@ -7,12 +9,18 @@ import torch
 from mediated_marl.by_hand import (
     FlatAdam,
     NetworkArrays,
+    NetworkElsewhere,
     flatten_parameters,
     log_policy_gradient,
     log_softmax,
     with_ones,
 )
+from mediated_marl.config import PRESETS, TrainConfig
+from mediated_marl.markov_config import MarkovConfig
 from mediated_marl.networks import MASKED, StackedMLP, entropy
+from mediated_marl.train import build_trainer
+
+NEEDS_GPU = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 
 
 def test_network_by_hand_equals_automatic_differentiation():
@@ -29,6 +37,44 @@ def test_network_by_hand_equals_automatic_differentiation():
     found = arrays.gradients(layers, slope.numpy().swapaxes(1, 2)[:, None])
     for ours, theirs in zip(found, zip(weights, biases, strict=True), strict=True):
         assert ours == pytest.approx(torch.cat(theirs, 1).numpy(), abs=1e-5)
+
+
+@pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=NEEDS_GPU)])
+@pytest.mark.parametrize("shape", [(5, 7), (6, 4, 5, 7)], ids=["inputs of all", "groups"])
+def test_passes_elsewhere_equal_those_in_numpy(shape, device):
+    network = StackedMLP((2, 3), (4, 5, 6, 2), torch.Generator().manual_seed(0))
+    flatten_parameters([network])
+    random = np.random.default_rng(1)
+    inputs = random.random(shape, np.float32)
+    inputs[..., -1, :] = 1
+    here, elsewhere = NetworkArrays(network), NetworkElsewhere(network, device)
+    layers, others = here.layers(inputs), elsewhere.layers(inputs)
+    assert isinstance(others[-1], np.ndarray)
+    assert others[-1] == pytest.approx(layers[-1], abs=1e-5)
+    if len(shape) > 2:
+        layers, others = ([layer[:, :1] for layer in part] for part in (layers, others))  # of some groups
+    slope = random.standard_normal(layers[-1].shape, np.float32)
+    for ours, theirs in zip(elsewhere.gradients(others, slope.copy()), here.gradients(layers, slope), strict=True):
+        assert ours == pytest.approx(theirs, abs=1e-4)
+
+
+CONFIGS = {
+    "exact": TrainConfig("exact", mediator="e", seeds=2, iterations=3),
+    "sampled": dataclasses.replace(PRESETS["sampled"], mediator="e", seeds=2, iterations=3, games=16),
+    "several steps": MarkovConfig("custom", mediator="e", multipliers="network", seeds=2, iterations=3, games=8),
+}
+
+
+@pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=NEEDS_GPU)])
+@pytest.mark.parametrize("config", CONFIGS.values(), ids=CONFIGS)
+def test_training_elsewhere_is_training_here(config, device, monkeypatch):
+    here = build_trainer(config)
+    for module in ("sampled", "markov", "markov_by_hand"):
+        monkeypatch.setattr(f"mediated_marl.{module}.network_arrays", lambda net, _: NetworkElsewhere(net, device))
+    elsewhere = build_trainer(dataclasses.replace(config, device=device))
+    for _ in range(3):
+        assert elsewhere.iterate() == pytest.approx(here.iterate(), rel=1e-3, abs=1e-3)
+    here.load_state_dict(elsewhere.state_dict())
 
 
 def test_network_by_hand_needs_weights_and_biases_together():

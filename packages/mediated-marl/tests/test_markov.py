@@ -400,7 +400,7 @@ def test_training_without_mediator_defects():
         ({"game": "repeated-pd"}, "repeated-pd has 2 agents"),
         ({"decay": 1.5}, "decay must lie in"),
         ({"reward_scale": 0.0}, "reward_scale must be positive"),
-        ({"device": "cuda"}, "use --device cpu"),
+        ({"device": "tpu"}, "device must be cpu, cuda or cuda:N, got 'tpu'"),
     ],
 )
 def test_config_refuses_what_cannot_be_played(options, message):

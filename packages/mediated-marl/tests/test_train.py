@@ -225,7 +225,7 @@ def test_commands_train_and_audit(tmp_path, monkeypatch, capsys):
         (("--n-agents", "1"), "n_agents is 1"),
         (("--multiplier", "0.5"), "multiplier is 0.5"),
         (("--n-agents", "2"), "no dilemma"),
-        (("--device", "cuda"), "use --device cpu"),
+        (("--device", "cuda:99"), "use --device cpu"),
     ],
 )
 def test_train_command_refuses_bad_input(arguments, message, tmp_path, monkeypatch, capsys):

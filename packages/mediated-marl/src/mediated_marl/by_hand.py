@@ -31,12 +31,14 @@ __all__ = [
     "Array",
     "FlatAdam",
     "NetworkArrays",
+    "NetworkElsewhere",
     "Part",
     "Rooms",
     "entries",
     "flatten_parameters",
     "log_policy_gradient",
     "log_softmax",
+    "network_arrays",
     "spread_rates",
     "total",
     "with_ones",
@@ -187,6 +189,49 @@ class NetworkArrays:
                 product = np.matmul if slope.shape[2] > 1 else np.multiply  # faster where there is but one output
                 slope = through_relu(product(self.blocks[layer][:, :, :-1], slope, out=room), active)
         return gradients[::-1]
+
+
+class NetworkElsewhere(NetworkArrays):
+    """The same passes on another device: parameters, inputs and slopes go there, outputs and gradients come back.
+
+    Worth it where networks are large or games many; small passes take less time than the way there.
+
+    Args:
+        network: the networks, once `flatten_parameters` has moved them.
+        device: where to.
+    """
+
+    def __init__(self, network: StackedMLP, device: str) -> None:
+        super().__init__(network)
+        self._device = device
+
+    def layers(self, inputs: Array) -> list[Any]:
+        """See `NetworkArrays`; all but the output stay on the device, and nothing is overwritten."""
+        last, layers = len(self.blocks) - 1, [self._there(inputs)]
+        for layer, block in enumerate(self.blocks):
+            output = self._there(block).mT @ layers[-1]
+            if layer < last:
+                output = torch.cat([output.relu_(), torch.ones_like(output[..., :1, :])], -2)
+            layers.append(output)
+        return [*layers[:-1], layers[-1].cpu().numpy()]
+
+    def gradients(self, layers: list[Any], slope: Array) -> list[Array]:
+        """See `NetworkArrays`."""
+        gradients, through = [], self._there(slope)
+        for layer in reversed(range(len(self.blocks))):
+            gradients.append((layers[layer] @ through.mT).sum(1).cpu().numpy())
+            if layer:
+                active = layers[layer][..., :-1, :]
+                through = (self._there(self.blocks[layer][:, :, :-1]) @ through).mul_(active > 0)
+        return gradients[::-1]
+
+    def _there(self, array: Array) -> Tensor:
+        return torch.from_numpy(array).to(self._device)
+
+
+def network_arrays(network: StackedMLP, device: str) -> NetworkArrays:
+    """The networks' passes in NumPy on the CPU, or on another device."""
+    return NetworkArrays(network) if device == "cpu" else NetworkElsewhere(network, device)
 
 
 def joined_layer(weight: nn.Parameter, bias: nn.Parameter) -> Array:

@@ -88,8 +88,6 @@ class TrainConfig(RunConfig):
         self.require("(0, inf)", "dual_rate", "entropy_start", "entropy_end")
         self.require("(0, 1]", "final_rates")
         self.require("[0, 1)", "gradient_memory")
-        if self.device != "cpu":
-            raise InputError(f"device is {self.device}, but one-step games have only small tensors; use --device cpu")
         if self.multipliers == "agent" and self.game == "pgg":
             raise InputError("agents of the public goods game are interchangeable; choose --multipliers size or scalar")
         if self.game != "pgg" and self.n_agents != 2:

@@ -38,10 +38,10 @@ from torch import nn
 from mediated_marl.by_hand import (
     Array,
     FlatAdam,
-    NetworkArrays,
     flatten_parameters,
     log_policy_gradient,
     log_softmax,
+    network_arrays,
     spread_rates,
     total,
 )
@@ -233,7 +233,8 @@ class MarkovTrainer:
         shape = (config.seeds, self.arena.n_agents, self.arena.horizon, config.games)
         self._episodes = Episodes.blank(shape, vector.dtype)
         self._prices = {
-            name: NetworkArrays(network.network.network) for name, network in self._named_networks().items()
+            name: network_arrays(network.network.network, config.device)
+            for name, network in self._named_networks().items()
         }
         self._second_thread = ThreadPoolExecutor(1) if config.threads > 1 and config.mediated else None
 

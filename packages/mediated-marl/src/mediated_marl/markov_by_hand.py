@@ -11,7 +11,7 @@ dimensions of K samples.
 import numpy as np
 import torch
 
-from mediated_marl.by_hand import Array, NetworkArrays, entries
+from mediated_marl.by_hand import Array, NetworkArrays, entries, network_arrays
 from mediated_marl.episodes import Episodes
 from mediated_marl.markov_config import MarkovConfig
 from mediated_marl.markov_players import MAX_ONE_HOT, MarkovCritics, MarkovPlayers, build_rules, lock_shares
@@ -75,8 +75,10 @@ class MarkovArrays:
         critics: MarkovCritics,
         random: np.random.Generator,
     ) -> None:
-        self.agents, self.values = NetworkArrays(players.agents.network), NetworkArrays(critics.agents.network)
-        self.mediator, self.coalitions = NetworkArrays(players.mediator), NetworkArrays(critics.coalitions.network)
+        networks = players.agents.network, critics.agents.network, players.mediator, critics.coalitions.network
+        self.agents, self.values, self.mediator, self.coalitions = (
+            network_arrays(network, config.device) for network in networks
+        )
         self._rules, self._random, self._always_legal = build_rules(config), random, arena.always_legal
         seeds, n_agents, steps, games = config.seeds, arena.n_agents, arena.horizon, config.games
         constraints = config.imposes_ic or config.imposes_e

@@ -101,8 +101,6 @@ class MarkovConfig(RunConfig):
         self.require("(0, inf)", "reward_scale", "multiplier_start")
         self.require("[0, 1]", "discount", "decay", "exploration")
         self.require("(0, 1]", "final_rates")
-        if self.device != "cpu":
-            raise InputError(f"device is {self.device}, but episodes are played in small tensors; use --device cpu")
         self._check_game()
 
     def _check_game(self) -> None:

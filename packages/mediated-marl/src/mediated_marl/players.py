@@ -62,8 +62,8 @@ class Players(nn.Module):
 
     def log_mediator(self) -> Tensor:
         """Log-probabilities of the mediator's actions, `[S, R, N, A]` (one agent for all where they are alike)."""
-        rows = self.get_buffer("inputs")
-        output: Tensor = self.mediator(rows.expand(*self.mediator.stack, *rows.shape))
+        rows = self.get_buffer("inputs").to(self.mediator.weights[0].device)
+        output: Tensor = self.mediator(rows.expand(*self.mediator.stack, *rows.shape)).to(self.logits.device)
         return output.reshape(len(output), self._coalitions, self._agents, -1).log_softmax(-1)
 
 

@@ -37,11 +37,11 @@ from mediated_marl.batches import Batches, Choices, Lessons, batches_of
 from mediated_marl.by_hand import (
     Array,
     FlatAdam,
-    NetworkArrays,
     Part,
     flatten_parameters,
     log_policy_gradient,
     log_softmax,
+    network_arrays,
     spread_rates,
     total,
     with_ones,
@@ -195,7 +195,8 @@ class SampledTrainer:
         self._rates = np.concatenate(rates)[:learnt]
         self.optimiser = FlatAdam(vector[:learnt], (0.9, config.gradient_memory), config.weight_decay)
         self._logits, self._values = players.logits.detach().numpy(), critics.agents.detach().numpy()
-        self._mediator, self._critics = NetworkArrays(players.mediator), NetworkArrays(critics.coalitions)
+        networks = players.mediator, critics.coalitions
+        self._mediator, self._critics = (network_arrays(network, config.device) for network in networks)
 
     def _build_tables(self) -> None:
         """What is constant: inputs, who is inside, and the published critic's targets, what all members earn."""

@@ -62,6 +62,7 @@ class ExactTrainer:
         self.step = 0
         self.game = one_step_game(build_game(config))
         self.players = Players(self.game, config, Streams(config.seed).torch("initialisation"))
+        self.players.mediator.to(config.device)
         groups = [
             {"params": [self.players.logits], "lr": config.agent_rate},
             {"params": list(self.players.mediator.parameters()), "lr": config.mediator_rate},
