@@ -213,3 +213,28 @@ def test_environment_without_time_limit_is_named():
             build_env(dataclasses.replace(SMOKE, env="rmdp-tests/Endless-v0"), 1, np.random.default_rng(0))
     finally:
         del gymnasium.registry["rmdp-tests/Endless-v0"]
+
+
+@pytest.mark.parametrize("name", ["robots", "walks"])
+def test_learning_on_tensors_is_learning_on_arrays(name, monkeypatch):
+    """What other devices do, done here: networks and updates on tensors instead of NumPy's arrays."""
+    config = dataclasses.replace(CONFIGS[name], k=2)
+    learner = ALGORITHMS["em"](config, build_population(config))
+    found = [learner.iterate() for _ in range(3)]
+    for module in ("adam", "backpropagation", "distributions", "learners", "policies", "ppo"):
+        monkeypatch.setattr(f"rmdp.{module}.to_array", lambda tensor: tensor.detach())
+    learner = ALGORITHMS["em"](config, build_population(config))
+    assert isinstance(learner.representatives.collector._actors[0]._batch.output, torch.Tensor)
+    for figures in found:
+        assert learner.iterate() == pytest.approx(figures, rel=1e-3, abs=1e-4)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@pytest.mark.parametrize("name", ["robots", "walks"])
+def test_learning_on_a_gpu(name):
+    config = dataclasses.replace(CONFIGS[name], k=2, device="cuda")
+    learner = ALGORITHMS["em"](config, build_population(config))
+    for _ in range(3):
+        assert np.isfinite(list(learner.iterate().values())).all()
+    assert all(parameter.is_cuda for parameter in learner.representatives.policies.parameters())
+    assert evaluate_model(snapshot(learner, config))["welfare"] >= 0
