@@ -30,7 +30,7 @@ __all__ = ["Experience", "Learner", "PPOConfig", "UpdateFigures", "generalised_a
 
 _TOGETHER = 2
 """How many critics of their own layers learn side by side: long operations, few enough to stay in a core's cache."""
-_GROUP = 5
+_GROUP = 25
 """How many representatives pass at once through layers that all share."""
 
 
