@@ -101,7 +101,7 @@ def main() -> None:
     options = parser.parse_args()
     threads = options.threads or len(os.sched_getaffinity(0))
     samples, iterations = (256, 1) if options.quick else (2048, options.iterations)
-    torch.set_num_threads(threads)
+    torch.set_num_threads(1)  # as a run does, so that its bits do not depend on the number of threads
     print(f"{threads} threads, {samples} samples, environment steps per second")
     print(
         f"{'environment':15} {'k':>3} {'physics':>8} {'rollout':>15} {'paper':>8} {'fast':>8} {'official':>12} {'x':>5}"

@@ -39,6 +39,16 @@ def test_train_evaluate_and_resume(tmp_path, monkeypatch, capsys):
     assert not (tmp_path / "MUJOCO_LOG.TXT").exists()
 
 
+def test_threads_leave_the_result_as_it_is(tmp_path, monkeypatch):
+    """Also where sums are long enough for torch to share them out: 2048 samples of five policies."""
+    monkeypatch.chdir(tmp_path)
+    typed = ["--env", "HalfCheetah-v4", "--preset", "smoke", "--n", "100", "--k", "5", "--samples", "2048"]
+    for threads in ("1", "2"):
+        run(monkeypatch, cli.train, *typed, "--copies", "20", "--threads", threads, "--out-dir", threads)
+    one, two = ((tmp_path / threads / "result.json").read_bytes() for threads in ("1", "2"))
+    assert one == two
+
+
 @pytest.mark.parametrize("typed", [["cluster"], ["one-for-all", "--k", "1"]])
 def test_algorithms_are_selectable(typed, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)

@@ -24,7 +24,7 @@ def complete(config: TrainConfig, *, resume: bool = True) -> dict[str, Any]:
         InputError: The config names what is not there, or the directory holds another run.
         Interrupted: After a signal, once the state is saved.
     """
-    prepare(config.device, config.threads)
+    prepare(config.device, 1)  # config.threads are those of robots and critics; torch's own would change last bits
     ceiling = ceiling_of(config)
     shown = _SHOWN if ceiling is None else _SHOWN | {"ceiling": "train/ceiling"}
     run = Run(config, resume=resume, packages=("rmdp", "gymnasium", "mujoco"), shown=shown)
