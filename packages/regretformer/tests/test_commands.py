@@ -106,6 +106,11 @@ def test_train_on_a_mixture_reports_every_setting_and_takes_others(tmp_path: Pat
     )
     assert (larger["setting"], larger["n_valuations"], larger["training_ratio"]) == ("2x3", 20, None)
     assert larger["revenue"] > 0
+    evaluation = default_evaluation(load_config(tmp_path / "run"))
+    assert evaluate_run(tmp_path / "run", evaluation, threads=2).items() <= result.items()
+    kept = tmp_path / "run" / "evaluation"
+    assert sorted(file.name for file in kept.iterdir()) == ["1x1.json", "1x2.json"]
+    assert json.loads((kept / "1x2.json").read_text())["figures"]["revenue"] == result["1x2/revenue"]
 
 
 @pytest.mark.skipif(os.name != "posix", reason="sends SIGKILL")

@@ -27,6 +27,7 @@ asymmetric = (torch.tensor([4.0, 4.0]), torch.tensor([16.0, 7.0]))
 for name, options in {
     "regretnet": {}, "equivariantnet": {}, "regretformer": {},
     "asymmetric": {"net": "regretformer", "told_apart": "items", "support": asymmetric},
+    "sizes": {"net": "regretformer", "told_apart": "sizes"},
 }.items():
     network = build(**{"net": name, "bidders": 1, "items": 2, "seed": 0} | options)
     before = {name: entry.clone() for name, entry in network.state_dict().items()}
@@ -56,6 +57,7 @@ def test_export_prints_nothing(exported: tuple[Path, str]) -> None:
         ("equivariantnet", build("equivariantnet", 1, 2, seed=0), ANY_SIZE),
         ("regretformer", build("regretformer", 1, 2, seed=0), ANY_SIZE),
         ("asymmetric", build("regretformer", 1, 2, seed=0, told_apart="items", support=ASYMMETRIC), [(1, 2)]),
+        ("sizes", build("regretformer", 1, 2, seed=0, told_apart="sizes"), ANY_SIZE),
     ],
 )
 def test_onnx_answers_as_the_network_does(

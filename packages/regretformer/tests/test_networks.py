@@ -67,6 +67,12 @@ def test_regretnet_starts_xavier_uniform_with_zero_biases() -> None:
             assert 0.95 * bound < layer.weight.abs().max() <= bound
 
 
+def test_build_takes_the_shape_of_another_setting() -> None:
+    for net in ANY_SIZE:
+        asked, own = build(net, 3, 7, seed=0, shape=(2, 3)), build(net, 2, 3, seed=0)
+        assert all(torch.equal(a, b) for a, b in zip(asked.parameters(), own.parameters(), strict=True))
+
+
 @pytest.mark.parametrize("net", ANY_SIZE)
 def test_the_others_start_with_the_defaults_of_torch(net: str) -> None:
     for name, weight in build(net, 2, 3, seed=0).named_parameters():
@@ -272,8 +278,21 @@ def test_positions_of_a_single_bidder_are_not_encoded() -> None:
 
 @torch.no_grad()
 @pytest.mark.parametrize("net", ANY_SIZE)
-def test_positions_and_masks_go_together(net: str) -> None:
-    built = network(net, 3, 3, told_apart="both")
+def test_only_a_network_that_is_told_the_sizes_knows_them(net: str) -> None:
+    """Means and attention do not change where every item is there twice."""
+    profiles = bids(4, 2, 3)
+    twice = profiles.repeat_interleave(2, dim=2)
+    for told_apart in ("none", "sizes"):
+        built = network(net, 2, 3, told_apart=told_apart)
+        known = (built(twice).allocation[:, :, ::2] - built(profiles).allocation).abs().max()
+        assert known > 1e-3 if told_apart == "sizes" else known < 1e-12
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("net", ANY_SIZE)
+@pytest.mark.parametrize("told_apart", ["both", "sizes"])
+def test_positions_and_masks_go_together(net: str, told_apart: str) -> None:
+    built = network(net, 3, 3, told_apart=told_apart)
     small, large = bids(1, 2, 2, 1), bids(1, 3, 3, 2)
     padded, mask = pad([small[0], large[0]])
     together = built(padded, mask)

@@ -153,6 +153,8 @@ def test_mixture_trains_on_every_setting(net: str) -> None:
         assert search.state_dict()["batches"] == counts[index]
     with torch.no_grad():
         assert learner.network(torch.rand(2, 3, 8)).allocation.shape == (2, 3, 8)  # and takes any other
+    assert learner.network.positions.sizes is not None
+    assert trainer(setting="1x2..2x3", net=net, told_apart="none").network.positions.sizes is None
 
 
 def test_training_does_not_depend_on_the_currency() -> None:
@@ -235,7 +237,9 @@ def test_training_on_a_gpu(recipe: str) -> None:
         ({"setting": "2x2..2x3", "net": "regretnet"}, "regretnet fits one setting, not 2x2..2x3"),
         ({"setting": "2x2..2x3", "valuations": "a.csv"}, "a.csv has profiles of one size, but the setting is the mix"),
         ({"setting": "2x2..2x3", "valuations": "a:b"}, "a:b has profiles of one size"),
-        ({"setting": "2x2..2x3", "told_apart": "items"}, "told_apart must be auto or none for the mixture 2x2..2x3"),
+        ({"setting": "2x2..2x3", "told_apart": "items"}, "must be auto, none or sizes for the mixture 2x2..2x3"),
+        ({"shape": "2"}, "setting must be BIDDERSxITEMS"),
+        ({"shape": "2x2", "net": "regretnet"}, "regretnet has the shape of its setting 1x2 alone; drop shape 2x2"),
         ({"low": (2.0,)}, "item 1 must lie between finite low < high, got 2.0 and 1.0"),
         ({"high": (1.0, 2.0, 3.0)}, "low and high need one number per item, 2"),
         ({"dataset_batches": 0}, "dataset_batches must be at least 1, got 0"),

@@ -25,9 +25,9 @@ __all__ = [
     "import_official",
     "plot",
     "reproduce",
+    "sweep",
     "train",
 ]
-__all__ = ["compare", "cross_misreport", "distill", "evaluate", "export", "import_official", "plot", "sweep", "train"]
 
 
 @command
@@ -69,7 +69,7 @@ class EvaluateOptions:
     device: str = "cpu"
     """Where to evaluate: cpu, cuda or cuda:N."""
     threads: int = 1
-    """CPU threads."""
+    """CPU threads; settings of a mixture are evaluated side by side."""
     json: bool = False
     """Print one JSON object and nothing else."""
 
@@ -86,7 +86,7 @@ def evaluate() -> None:
     evaluation = default_evaluation(load_config(options.run), options.attack, options.seed, options.setting)
     if options.valuations is not None:
         evaluation = dataclasses.replace(evaluation, valuations=options.valuations)
-    figures = evaluate_run(options.run, evaluation, options.setting, options.device)
+    figures = evaluate_run(options.run, evaluation, options.setting, options.device, threads=options.threads)
     if options.json:
         sys.stdout.write(json.dumps(figures) + "\n")
     else:

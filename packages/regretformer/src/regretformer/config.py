@@ -8,7 +8,7 @@ from typing import Literal, NamedTuple, Self
 from gt_core.config import RunConfig
 from gt_core.errors import InputError
 
-from regretformer.setting import Setting, parse_settings
+from regretformer.setting import Setting, parse_setting, parse_settings
 
 __all__ = ["DEFAULT_PRESET", "PRESETS", "RECORDS", "Attack", "TrainConfig"]
 
@@ -33,6 +33,7 @@ class Recipe(NamedTuple):
     budget_margin: float = 0.77
     dual_rate: float = 0.3
     imitation: float = 0.0
+    shape: str = ""
 
 
 _RECIPES = {
@@ -79,8 +80,11 @@ class TrainConfig(RunConfig):
     """A function's bidders are independent: profiles may then be rearranged between bidders."""
     net: Literal["regretformer", "equivariantnet", "regretnet"] = "regretformer"
     """The network, in its published shape for the setting."""
-    told_apart: Literal["auto", "none", "bidders", "items", "both"] = "auto"
-    """Whom the network encodes by position; auto: those that the valuations do not make alike."""
+    shape: str = ""
+    """Another setting whose published shape the network has; by default the setting's own, or what a mixture needs."""
+    told_apart: Literal["auto", "none", "bidders", "items", "both", "sizes"] = "auto"
+    """Whom the network encodes by position, or sizes: it is told how many bidders and items there are. auto: those
+    that the valuations do not make alike; in a mixture the sizes."""
     constraint: Literal["budget", "augmented"] = "budget"
     """How regret is held down: a budget on its share of revenue, or RegretNet's augmented Lagrangian, without one."""
     loss: Literal["relative", "published"] = "relative"
@@ -157,6 +161,10 @@ class TrainConfig(RunConfig):
             raise InputError(f"budget_start {self.budget_start} is below regret_budget {self.regret_budget}; raise it")
         if self.search != "published" and self.auction.bidders > 1 and self.batch % self.values_per_group:
             raise InputError(f"batch {self.batch} must be a multiple of values_per_group {self.values_per_group}")
+        if self.shape and self.net == "regretnet":
+            raise InputError(f"regretnet has the shape of its setting {self.setting} alone; drop shape {self.shape}")
+        if self.shape:
+            parse_setting(self.shape)
         if len(self.auctions) > 1:
             self._require_any_size()
 
@@ -169,8 +177,10 @@ class TrainConfig(RunConfig):
                 f"{self.valuations} has profiles of one size, but the setting is the mixture {self.setting}; "
                 "use uniform or another distribution"
             )
-        if self.told_apart not in ("auto", "none"):
-            raise InputError(f"told_apart must be auto or none for the mixture {self.setting}, got {self.told_apart!r}")
+        if self.told_apart not in ("auto", "none", "sizes"):
+            raise InputError(
+                f"told_apart must be auto, none or sizes for the mixture {self.setting}, got {self.told_apart!r}"
+            )
 
     @property
     def auctions(self) -> tuple[Setting, ...]:
@@ -182,6 +192,11 @@ class TrainConfig(RunConfig):
         """The setting trained for, or the largest of a mixture."""
         return self.auctions[-1]
 
+    @property
+    def shaped_for(self) -> Setting:
+        """The setting whose published shape the network has."""
+        return parse_setting(self.shape) if self.shape else self.auction
+
     def declared(self, setting: Setting) -> Setting:
         """A setting with the support that the config declares, if it does."""
         return setting.within(self.low or setting.low, self.high or setting.high)
@@ -191,7 +206,7 @@ class TrainConfig(RunConfig):
         cells = self.auction.bidders * self.auction.items
         size = next(most for most in _RECIPES if cells <= most)
         recipe = _RECIPES_OF.get((self.net, size), _RECIPES[size])
-        unset = {"ascent_steps": -1, "imitation": -1}
+        unset = {"ascent_steps": -1, "imitation": -1, "shape": ""}
         chosen = {name: value for name, value in recipe._asdict().items() if getattr(self, name) == unset.get(name, 0)}
         if "budget_start" in chosen:
             chosen["budget_start"] = max(chosen["budget_start"], self.regret_budget)

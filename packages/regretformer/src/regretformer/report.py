@@ -1,5 +1,7 @@
 """What a run ends with: its evaluation, its pictures and its table."""
 
+import dataclasses
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +24,8 @@ from regretformer.networks.network import AuctionNetwork
 from regretformer.official import convert_official
 from regretformer.oracles import Optimum, baselines, known_optimum
 from regretformer.plots import plot_divergence, plot_learning_curve, plot_multiplier, read_metrics
-from regretformer.setting import Setting, parse_settings
+from regretformer.setting import Setting, parse_setting, parse_settings
+from regretformer.side_by_side import measured
 from regretformer.sources import load_valuations
 from regretformer.valuations import Valuations
 
@@ -74,6 +77,7 @@ def load_network(directory: Path) -> AuctionNetwork:
         config.auction.bidders,
         config.auction.items,
         seed=0,
+        shape=(config.shaped_for.bidders, config.shaped_for.items),
         support=(state["normalisation.low"], state["normalisation.high"]) if "normalisation.low" in state else None,
         told_apart=_told_apart(state),
         demand=config.auction.demand,
@@ -86,7 +90,9 @@ def load_network(directory: Path) -> AuctionNetwork:
 
 
 def _told_apart(state: dict[str, Tensor]) -> ToldApart:
-    """Whom a saved network encodes by position."""
+    """Whom a saved network encodes by position, or whether it is told how many there are."""
+    if "positions.sizes.weight" in state:
+        return "sizes"
     bidders, items = "positions.bidders" in state, "positions.items" in state
     return "both" if bidders and items else "bidders" if bidders else "items" if items else "none"
 
@@ -123,7 +129,13 @@ def default_evaluation(
 
 
 def evaluate_run(
-    directory: Path, evaluation: EvaluationConfig, setting: str | None = None, device: str = "cpu"
+    directory: Path,
+    evaluation: EvaluationConfig,
+    setting: str | None = None,
+    device: str = "cpu",
+    *,
+    threads: int = 1,
+    kept: Path | None = None,
 ) -> dict[str, Any]:
     """The evaluation of the run in `directory` as one flat object.
 
@@ -139,22 +151,25 @@ def evaluate_run(
         evaluation: how to evaluate.
         setting: another setting than the run's, for a network that takes any size.
         device: where to evaluate.
+        threads: how many settings of a mixture are evaluated at a time.
+        kept: folder for what is known of single settings of a mixture; see `regretformer.side_by_side`.
 
     Raises:
         InputError: if the network does not take the setting, or the valuations do not.
     """
-    config, network = load_config(directory), load_network(directory).to(device)
+    config, network = load_config(directory), load_network(directory)
     auctions = config.auctions if setting is None else tuple(map(config.declared, parse_settings(setting)))
     for auction in auctions:
         require_fits(network, config, auction)
     ratios = _training_ratios(directory, config)
-    each = {
-        auction.name: {
-            **_evaluate_setting(network, config, auction, evaluation, device),
-            "training_ratio": ratios.get(auction.name),
-        }
-        for auction in auctions
-    }
+    found = measured(
+        [auction.name for auction in auctions],
+        partial(_evaluate_setting, directory, evaluation, device),
+        threads=threads,
+        kept=kept if len(auctions) > 1 else None,
+        how=dataclasses.asdict(evaluation),
+    )
+    each = {name: {**figures, "training_ratio": ratios.get(name)} for name, figures in found.items()}
     about = {
         "setting": setting or config.setting,
         "net": config.net,
@@ -165,11 +180,11 @@ def evaluate_run(
     return {**about, **(_of_mixture(each) if len(each) > 1 else each[auctions[0].name])}
 
 
-def _evaluate_setting(
-    network: AuctionNetwork, config: TrainConfig, setting: Setting, evaluation: EvaluationConfig, device: str
-) -> dict[str, Any]:
+def _evaluate_setting(directory: Path, evaluation: EvaluationConfig, device: str, name: str) -> dict[str, Any]:
+    config = load_config(directory)
+    setting = config.declared(parse_setting(name))
     valuations, optimum = load_valuations(config, setting, "held-out", device), _known_optimum(config, setting)
-    figures = evaluate(network, valuations, evaluation)
+    figures = evaluate(load_network(directory).to(device), valuations, evaluation)
     return {
         **figures,
         "regret_budget": config.regret_budget,

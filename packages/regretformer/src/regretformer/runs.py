@@ -41,4 +41,5 @@ def complete(config: TrainConfig, *, resume: bool = True) -> dict[str, Any] | No
     if result is not None or not team.leads:
         return result
     draw_run(run.directory)
-    return run.finish(evaluate_run(run.directory, default_evaluation(config), device=config.device))
+    kept, evaluation = run.directory / "evaluation", default_evaluation(config)
+    return run.finish(evaluate_run(run.directory, evaluation, device=config.device, threads=config.threads, kept=kept))

@@ -41,7 +41,8 @@ def build_network(config: TrainConfig, valuations: Valuations, seed: int = 0) ->
     """The untrained network of a config.
 
     Where values do not lie in the unit box, the network sees them scaled to it. Bidders and items that the valuations
-    do not make alike are encoded by position, but for RegretNet, which tells everybody apart by itself.
+    do not make alike are encoded by position, but for RegretNet, which tells everybody apart by itself. For a mixture
+    of settings the network is told how many there are.
 
     Args:
         config: which network.
@@ -50,13 +51,16 @@ def build_network(config: TrainConfig, valuations: Valuations, seed: int = 0) ->
     """
     size = valuations.setting
     told_apart = "none" if config.net == "regretnet" else config.told_apart
+    if told_apart == "auto":
+        told_apart = _unlike(valuations) if len(config.auctions) == 1 else "sizes"
     return build(
         config.net,
         size.bidders,
         size.items,
         seed=seed,
         support=_support(valuations),
-        told_apart=_unlike(valuations) if told_apart == "auto" else told_apart,
+        shape=(config.shaped_for.bidders, config.shaped_for.items),
+        told_apart=told_apart,
         demand=size.demand,
     )
 

@@ -12,8 +12,9 @@ from regretformer.setting import Demand
 __all__ = ["NetName", "ToldApart", "build"]
 
 NetName = Literal["regretformer", "equivariantnet", "regretnet"]
-ToldApart = Literal["none", "bidders", "items", "both"]
-"""What positional encodings tell apart; where there is one bidder or one item only, there is nothing to encode."""
+ToldApart = Literal["none", "bidders", "items", "both", "sizes"]
+"""What positional encodings tell apart; where there is one bidder or one item only, there is nothing to encode. Or that
+the network is told the numbers of bidders and items."""
 
 
 def build(
@@ -23,6 +24,7 @@ def build(
     *,
     seed: int,
     support: Support | None = None,
+    shape: tuple[int, int] | None = None,
     told_apart: ToldApart = "none",
     demand: Demand = "additive",
 ) -> AuctionNetwork:
@@ -32,11 +34,12 @@ def build(
 
     Args:
         net: which one.
-        bidders: n; the shape follows from n and m.
+        bidders: n.
         items: m.
         seed: of the initial weights; no random state outside is read or changed.
+        shape: bidders and items of the setting whose published shape to take, by default n and m.
         support: smallest and largest bids, each a number, [m] or [n, m], by which the network normalises what it sees.
-        told_apart: whether the first n bidders, the first m items or both are encoded by position.
+        told_apart: whether the first n bidders, the first m items or both are encoded by position, or their numbers.
         demand: unit keeps every bidder to one item at most.
 
     Raises:
@@ -48,15 +51,17 @@ def build(
         raise InputError(f"demand must be one of {', '.join(get_args(Demand))}; got {demand!r}")
     if min(bidders, items) < 1:
         raise InputError(f"a network needs at least 1 bidder and 1 item, got {bidders}x{items}")
-    positions = _lengths(bidders, items, told_apart)
+    positions, sizes = _lengths(bidders, items, told_apart), told_apart == "sizes"
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)  # nn.Linear takes no generator
         if net == "regretformer":
-            shape = regretformer.published_shape(bidders, items)
-            return regretformer.RegretFormer(shape, support=support, positions=positions, demand=demand)
+            sized = regretformer.published_shape(*(shape or (bidders, items)))
+            return regretformer.RegretFormer(sized, support=support, positions=positions, sizes=sizes, demand=demand)
         if net == "equivariantnet":
-            layers = equivariantnet.published_layers(bidders, items)
-            return equivariantnet.EquivariantNet(layers, support=support, positions=positions, demand=demand)
+            layers = equivariantnet.published_layers(*(shape or (bidders, items)))
+            return equivariantnet.EquivariantNet(
+                layers, support=support, positions=positions, sizes=sizes, demand=demand
+            )
         if told_apart != "none":
             raise InputError(f"regretnet tells everybody apart by itself; told_apart must be none, not {told_apart!r}")
         layers = regretnet.published_layers(bidders, items)

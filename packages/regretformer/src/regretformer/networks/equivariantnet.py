@@ -39,6 +39,7 @@ class EquivariantNet(AuctionNetwork):
         channels: width of the layers between.
         support: see `AuctionNetwork`.
         positions: how many bidders and how many items to tell apart; 0 treats them alike.
+        sizes: tell the network how many bidders and items there are.
         demand: see `AuctionNetwork`.
     """
 
@@ -49,11 +50,12 @@ class EquivariantNet(AuctionNetwork):
         channels: int = _CHANNELS,
         support: Support | None = None,
         positions: tuple[int, int] = (0, 0),
+        sizes: bool = False,
         demand: Demand = "additive",
     ) -> None:
         super().__init__(support, demand)
         self.input_layer = Exchangeable(1, channels)
-        self.positions = Positions(channels, *positions)
+        self.positions = Positions(channels, *positions, sizes=sizes)
         self.body_layers = nn.ModuleList(Exchangeable(channels, channels) for _ in range(layers - 2))
         self.allocation_layer = Exchangeable(channels, 1)
         self.payment_layer = Exchangeable(channels, 1)
@@ -64,7 +66,7 @@ class EquivariantNet(AuctionNetwork):
 
     def decide(self, bids: Tensor, mask: Presence | None = None) -> tuple[Tensor, Tensor]:
         """Allocation [B, n, m] and payment fractions [B, n] for bids [B, n, m]."""
-        x = F.relu(self.positions(self.input_layer(entries_first(self.seen(bids)), mask)))
+        x = F.relu(self.positions(self.input_layer(entries_first(self.seen(bids)), mask), mask))
         for layer in self.body_layers:
             x = F.relu(layer(x, mask))
         allocation = sell(self.allocation_layer(x, mask).squeeze(-1).permute(2, 0, 1), mask, self.demand)

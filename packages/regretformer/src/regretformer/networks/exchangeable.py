@@ -4,7 +4,8 @@ Entries come first and profiles behind them, [n, m, B, c], so that a bidder or a
 takes means and differences of such stretches several times as fast.
 
 None of their parameters depends on the number of bidders or items. Where bidders or items are not interchangeable,
-positional encodings tell them apart.
+positional encodings tell them apart. Nor do means and attention say how many there are: a network for several settings
+can be told.
 """
 
 import math
@@ -59,31 +60,43 @@ class Exchangeable(nn.Module):
 
 
 class Positions(nn.Module):
-    """Sinusoidal encodings that tell bidders and items apart, added to [n, m, B, c].
+    """What a network is told of its bidders and items besides the bids, added to [n, m, B, c].
+
+    Sinusoidal encodings tell them apart; a linear layer of (ln n, ln m) says how many there are.
 
     Args:
         channels: c, an even number.
         bidders: how many bidders to tell apart; 0 treats them alike.
         items: how many items to tell apart; 0 treats them alike.
+        sizes: say how many bidders and items there are.
     """
 
-    def __init__(self, channels: int, bidders: int, items: int) -> None:
+    def __init__(self, channels: int, bidders: int, items: int, *, sizes: bool = False) -> None:
         super().__init__()
         self.bidders: Tensor | None
         self.items: Tensor | None
         self.register_buffer("bidders", sinusoids(bidders, channels).unsqueeze(1) if bidders else None)
         self.register_buffer("items", sinusoids(items, channels).unsqueeze(0) if items else None)
+        self.sizes = nn.Linear(2, channels, bias=False) if sizes else None
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor, mask: Presence | None = None) -> Tensor:
         """[n, m, B, c] to [n, m, B, c].
 
         Raises:
             InputError: if there are more bidders or items than the network can tell apart.
         """
         bidders, items = x.shape[:2]
+        if self.sizes is not None:
+            x = x + self.sizes(_log_counts(x, mask))
         if self.bidders is not None:
             x = x + _first(self.bidders, 0, bidders, "bidders")
         return x if self.items is None else x + _first(self.items, 1, items, "items")
+
+
+def _log_counts(x: Tensor, mask: Presence | None) -> Tensor:
+    """Logarithms of how many bidders and items there are in [n, m, B, c]: [2], or [B, 2] by a mask."""
+    counts = torch.tensor(x.shape[:2]) if mask is None else torch.stack([side.sum(1) for side in mask], dim=1)
+    return counts.double().log().to(x)
 
 
 def _first(encodings: Tensor, axis: int, count: int, who: str) -> Tensor:

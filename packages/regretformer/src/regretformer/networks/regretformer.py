@@ -65,6 +65,7 @@ class RegretFormer(AuctionNetwork):
         shape: its sizes.
         support: see `AuctionNetwork`.
         positions: how many bidders and how many items to tell apart; 0 treats them alike.
+        sizes: tell the network how many bidders and items there are.
         demand: see `AuctionNetwork`.
     """
 
@@ -74,12 +75,13 @@ class RegretFormer(AuctionNetwork):
         *,
         support: Support | None = None,
         positions: tuple[int, int] = (0, 0),
+        sizes: bool = False,
         demand: Demand = "additive",
     ) -> None:
         super().__init__(support, demand)
         self.shape = shape
         self.input_layer = Exchangeable(1, shape.channels)
-        self.positions = Positions(shape.channels, *positions)
+        self.positions = Positions(shape.channels, *positions, sizes=sizes)
         self.blocks = nn.ModuleList(Block(shape) for _ in range(shape.blocks))
         self.head = Head(shape.channels)
 
@@ -89,7 +91,7 @@ class RegretFormer(AuctionNetwork):
 
     def decide(self, bids: Tensor, mask: Presence | None = None) -> tuple[Tensor, Tensor]:
         """Allocation [B, n, m] and payment fractions [B, n] for bids [B, n, m]."""
-        s = torch.sigmoid(2 * self.positions(self.input_layer(entries_first(self.seen(bids)), mask)))
+        s = torch.sigmoid(2 * self.positions(self.input_layer(entries_first(self.seen(bids)), mask), mask))
         for block in self.blocks:
             s = block(s, mask)
         logits, fractions = self.head(s, mask)
