@@ -25,7 +25,7 @@ def observations(k=3, batch=6):
 
 def draw(nets, seen, generator):
     actors = Actors(nets, *seen.shape[:2])
-    return map(torch.from_numpy, actors.act(seen.numpy(), actors.noise(1, generator)[0]))
+    return map(torch.from_numpy, actors.act(seen.numpy(), *actors.noise(generator)))
 
 
 def judge(nets, seen, action):

@@ -51,7 +51,7 @@ def networks(k=2, n=1):
 
 def draw(policies, observation, generator):
     actors = Actors(policies, *observation.shape[:2])
-    drawn = actors.act(observation.numpy(), actors.noise(1, generator)[0])
+    drawn = actors.act(observation.numpy(), *actors.noise(generator))
     action, log_probability = (torch.from_numpy(part.copy()) for part in drawn)
     return action, log_probability
 

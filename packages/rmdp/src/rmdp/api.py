@@ -138,7 +138,7 @@ class RMDP:
             action: Array = policies.mode(view)
         else:
             actors = Actors(policies, k, len(rows))
-            action, _ = actors.act(to_array(view), actors.noise(1, self._draws)[0])
+            action, _ = actors.act(to_array(view), *actors.noise(self._draws))
         chosen = to_numpy(policies.to_environment(action))[serving, np.arange(len(rows))]
         return (chosen if raw.ndim == 2 else chosen[0]), None
 

@@ -18,7 +18,19 @@ from numpy.typing import NDArray
 from threadpoolctl import ThreadpoolController
 from torch import Tensor
 
-__all__ = ["Array", "copy", "empty", "flat", "namespace", "one_blas_thread", "stack", "take", "to_array", "to_numpy"]
+__all__ = [
+    "Array",
+    "copy",
+    "empty",
+    "flat",
+    "limited",
+    "namespace",
+    "one_blas_thread",
+    "stack",
+    "take",
+    "to_array",
+    "to_numpy",
+]
 
 Array = Any
 """NumPy's array, or torch's tensor."""
@@ -53,6 +65,14 @@ def copy(array: Array) -> Array:
 def flat(array: Array) -> Array:
     """The first two dimensions as one."""
     return array.reshape(-1, *array.shape[2:])
+
+
+def limited(array: Array, limit: float, out: Array | None = None) -> Array:
+    """The numbers no further from zero than `limit`."""
+    if isinstance(array, Tensor):
+        return torch.clip(array, -limit, limit, out=out)
+    smaller = np.minimum(array, limit, out=out)  # half of the time that NumPy's own function takes for few numbers
+    return np.maximum(smaller, -limit, out=smaller)
 
 
 def stack(arrays: Sequence[Array]) -> Array:

@@ -21,11 +21,19 @@ __all__ = ["Categorical", "Distribution", "Normal", "distribution_of"]
 class Distribution(Protocol):
     """Between the networks' outputs, (k, batch, A), and actions or a loss."""
 
-    def noise(self, shape: tuple[int, ...], generator: torch.Generator) -> Array:
-        """What actions are drawn with, (*shape, A)."""
+    def noise(self, shape: tuple[int, ...], generator: torch.Generator) -> tuple[Array, ...]:
+        """What actions are drawn with while the policies stay as they are: all that does not depend on observations.
+
+        Args:
+            shape: (..., k, batch).
+            generator: Of what is random.
+
+        Returns:
+            Parts with this shape, whose rows `draw` takes.
+        """
         ...
 
-    def draw(self, output: Array, noise: Array) -> tuple[Array, Array]:
+    def draw(self, output: Array, *noise: Array) -> tuple[Array, Array]:
         """Actions, (k, batch, A) or (k, batch), and their log-probabilities, (k, batch); overwrites the output."""
         ...
 
@@ -62,17 +70,21 @@ class Normal:
         self._log_sigma = to_array(sigma)[members]
         self._slope: Array = None if sigma.grad is None else to_array(sigma.grad)[members]
 
-    def noise(self, shape: tuple[int, ...], generator: torch.Generator) -> Array:
-        """See `Distribution`; standard normal."""
-        return to_array(torch.randn((*shape, self._log_sigma.shape[-1]), generator=generator, device=generator.device))
+    def noise(self, shape: tuple[int, ...], generator: torch.Generator) -> tuple[Array, Array]:
+        """See `Distribution`; how far from the mean, and the log-probabilities of that."""
+        size = (*shape, self._log_sigma.shape[-1])
+        standard = to_array(torch.randn(size, generator=generator, device=generator.device))
+        density = self._density(standard)
+        standard *= namespace(standard).exp(self._log_sigma)
+        return standard, density
 
-    def draw(self, output: Array, noise: Array) -> tuple[Array, Array]:
+    def draw(self, output: Array, *noise: Array) -> tuple[Array, Array]:
         """See `Distribution`."""
-        xp = namespace(output)
+        off, density = noise
         if self._bounded:
-            xp.tanh(output, out=output)
-        output += xp.exp(self._log_sigma) * noise
-        return output, self._density(noise)
+            namespace(output).tanh(output, out=output)
+        output += off
+        return output, density
 
     def judge(self, output: Array, action: Array) -> tuple[Array, Array]:
         """See `Distribution`; replaces the output by the means."""
@@ -109,14 +121,15 @@ class Categorical:
         *_, bias = policies.net.parameters()
         self._choices = to_array(torch.arange(bias.shape[-1], device=bias.device))
 
-    def noise(self, shape: tuple[int, ...], generator: torch.Generator) -> Array:
-        """See `Distribution`; standard exponential."""
+    def noise(self, shape: tuple[int, ...], generator: torch.Generator) -> tuple[Array]:
+        """See `Distribution`; logarithms of standard exponentials."""
         size = (*shape, len(self._choices))
-        return to_array(torch.empty(size, device=generator.device).exponential_(generator=generator))
+        drawn = to_array(torch.empty(size, device=generator.device).exponential_(generator=generator))
+        return (namespace(drawn).log(drawn),)
 
-    def draw(self, output: Array, noise: Array) -> tuple[Array, Array]:
+    def draw(self, output: Array, *noise: Array) -> tuple[Array, Array]:
         """See `Distribution`."""
-        action = (output - namespace(noise).log(noise)).argmax(-1)
+        action = (output - noise[0]).argmax(-1)
         return action, self.judge(output, action)[0]
 
     def judge(self, output: Array, action: Array) -> tuple[Array, Array]:

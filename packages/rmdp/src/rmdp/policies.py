@@ -26,7 +26,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from rmdp.arrays import Array, namespace, to_array
+from rmdp.arrays import Array, limited, namespace, to_array
 from rmdp.envs.batch import Actions, DiscreteActions, Floats
 
 __all__ = ["OBSERVATION_LIMIT", "Critics", "ObservationMoments", "Policies", "Sharing", "StackedLinear"]
@@ -135,7 +135,15 @@ class Policies(nn.Module):
         if not self.bounded:
             return lambda action: xp.minimum(xp.maximum(action, low), high)
         half = (high - low) / 2.0
-        return lambda action: low + (action.clip(-1.0, 1.0) + 1.0) * half
+
+        def scale(action: Array) -> Array:
+            scaled = limited(action, 1.0)
+            scaled += 1.0
+            scaled *= half
+            scaled += low
+            return scaled
+
+        return scale
 
 
 class Critics(nn.Module):
@@ -215,7 +223,7 @@ class ObservationMoments(nn.Module):
             if known:
                 view -= mean
                 view /= deviation
-                xp.clip(view, -OBSERVATION_LIMIT, OBSERVATION_LIMIT, out=view)
+                limited(view, OBSERVATION_LIMIT, out=view)
             return view
 
         return normalise

@@ -77,16 +77,16 @@ class Actors:
         self._batch.inputs[:] = 0
         self._distribution = distribution_of(policies, members)
 
-    def noise(self, steps: int, generator: torch.Generator) -> Array:
-        """What the actions of a number of steps are drawn with, (steps, k, size, ...)."""
-        return self._distribution.noise((steps, *self._batch.inputs.shape[:2]), generator)
+    def noise(self, generator: torch.Generator) -> tuple[Array, ...]:
+        """What actions are drawn with; see `Distribution`."""
+        return self._distribution.noise(self._batch.inputs.shape[:2], generator)
 
-    def act(self, observation: Array, noise: Array) -> tuple[Array, Array]:
+    def act(self, observation: Array, *noise: Array) -> tuple[Array, Array]:
         """Draw actions.
 
         Args:
             observation: Normalised observations, (k, size, D).
-            noise: Of one step.
+            noise: What they are drawn with.
 
         Returns:
             Actions in the policies' units, (k, size, A) or (k, size), in memory that the next call uses again; and
@@ -94,7 +94,7 @@ class Actors:
         """
         self._batch.inputs[:, self._places] = observation
         self._batch.forward()
-        return self._distribution.draw(self._batch.output[:, self._places], noise)
+        return self._distribution.draw(self._batch.output[:, self._places], *noise)
 
 
 def stagger(env: BatchEnv, k: int) -> None:
@@ -137,14 +137,14 @@ class Collector:
         env, k = self._env, self._k
         before, normalise = _phase(env), self._moments.normaliser()
         noise = distribution_of(self._policies).noise((steps, k, env.copies // k), generator)
-        scale = self._policies.scaler(namespace(noise))
+        scale = self._policies.scaler(namespace(noise[0]))
 
         def play(lane: _Lane, actors: Actors) -> _Played:
             stand = observation[lane.copies.ravel()]
             seen: list[tuple[Any, ...]] = []
-            for drawn in noise[:, *lane.share]:
+            for drawn in zip(*(part[:, *lane.share] for part in noise), strict=True):
                 view = normalise(stand)
-                action, log_probability = actors.act(view.reshape(*lane.copies.shape, -1), drawn)
+                action, log_probability = actors.act(view.reshape(*lane.copies.shape, -1), *drawn)
                 played = to_numpy(flat(scale(action)))
                 step = lane.step(played)
                 known = copy(flat(action)), flat(log_probability)
