@@ -19,6 +19,7 @@ import dataclasses
 import os
 import warnings
 from statistics import median
+from typing import NamedTuple
 
 import gymnasium
 import numpy as np
@@ -44,20 +45,40 @@ OFFICIAL = {
 """Lowest and highest rate of the published code, in environment steps per second."""
 
 
+STEPS_AT_LEAST = 100_000
+"""What is timed of each kind: an iteration of one policy has 2,000 and takes a tenth of a second."""
+
+
 def config_of(plan: str, env: str, k: int, threads: int, samples: int) -> TrainConfig:
     """A preset's plan with about a hundred copies."""
     return dataclasses.replace(PRESETS[plan], env=env, k=k, copies=0, threads=threads, samples=samples)
 
 
-def learning_rates(config: TrainConfig, iterations: int) -> tuple[float, float, float]:
-    """Steps per second of physics by itself, of the rollout, and of whole iterations, medians."""
+class Rates(NamedTuple):
+    """Environment steps per second, medians."""
+
+    physics: float
+    """By itself."""
+    rollout: float
+    """Of the policies at work."""
+    share: float
+    """Of the rollout's rate in that of physics, in pairs of one after the other."""
+    whole: float
+    """Of whole iterations."""
+
+
+def learning_rates(config: TrainConfig, iterations: int, steps: int = 0) -> Rates:
+    """The rates over a number of iterations, or as many as `steps` environment steps take if they are more."""
+    rounds = max(iterations, steps // config.steps_per_iteration)
     learner = EM(config, build_population(config))
     learner.iterate()  # memory is allocated, observations are normalised from here on
-    rates = [physics_and_rollout(learner.representatives) for _ in range(iterations)]
-    physics, rollout = (median(column) for column in zip(*rates, strict=True))
-    whole = median(seconds(learner.iterate) for _ in range(iterations))
+    pairs = [physics_and_rollout(learner.representatives) for _ in range(rounds)]
+    physics, rollout = (median(column) for column in zip(*pairs, strict=True))
+    share = median(ours / alone for alone, ours in pairs)
+    learner.iterate()  # from here on segments are collected ahead
+    whole = median(seconds(learner.iterate) for _ in range(rounds))
     learner.representatives.env.close()
-    return physics, rollout, config.steps_per_iteration / whole
+    return Rates(physics, rollout, share, config.steps_per_iteration / whole)
 
 
 def physics_and_rollout(representatives: Representatives) -> tuple[float, float]:
@@ -65,6 +86,7 @@ def physics_and_rollout(representatives: Representatives) -> tuple[float, float]
     batch, states = representatives.env, []
     assert isinstance(batch, MujocoBatch)
     before, step = representatives.state_dict(), batch.step
+    representatives.load_state_dict(before)  # and nothing is collected ahead
 
     def remember(actions: np.ndarray) -> Step:
         states.append(batch.state()["physics"])
@@ -100,7 +122,7 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="one iteration of an eighth of the samples")
     options = parser.parse_args()
     threads = options.threads or len(os.sched_getaffinity(0))
-    samples, iterations = (256, 1) if options.quick else (2048, options.iterations)
+    samples, iterations, steps = (256, 1, 0) if options.quick else (2048, options.iterations, STEPS_AT_LEAST)
     torch.set_num_threads(1)  # as a run does, so that its bits do not depend on the number of threads
     print(f"{threads} threads, {samples} samples, environment steps per second")
     print(
@@ -109,11 +131,11 @@ def main() -> None:
     for env in dict.fromkeys(env for env, _ in OFFICIAL):
         for k, (low, high) in ((k, rates) for (name, k), rates in OFFICIAL.items() if name == env):
             paper = config_of("paper", env, k, threads, samples)
-            physics, rollout, whole = learning_rates(paper, iterations)
-            _, _, fast = learning_rates(config_of("fast", env, k, threads, samples), iterations)
+            rates = learning_rates(paper, iterations, steps)
+            fast = learning_rates(config_of("fast", env, k, threads, samples), iterations, steps).whole
             official = f"{low}" if low == high else f"{low}-{high}"
-            rates = f"{physics:8.0f} {rollout:8.0f} {rollout / physics:6.1%} {whole:8.0f} {fast:8.0f}"
-            print(f"{env:15} {k:3} {rates} {official:>12} {whole / high:5.1f}", flush=True)
+            shown = f"{rates.physics:8.0f} {rates.rollout:8.0f} {rates.share:6.1%} {rates.whole:8.0f} {fast:8.0f}"
+            print(f"{env:15} {k:3} {shown} {official:>12} {rates.whole / high:5.1f}", flush=True)
         loop, theirs = plain_loop(env), stable_baselines3_rate(env, samples, iterations)
         print(f"{env:15}     one Gymnasium environment {loop:.0f}, Stable-Baselines3's PPO {theirs:.0f}", flush=True)
 

@@ -80,6 +80,23 @@ def test_resumed_run_equals_the_straight_one_bit_for_bit(name, stop, tmp_path):
     assert sorted(set(straight.assignment.tolist())) == list(range(RUNS[name].k))
 
 
+@pytest.mark.parametrize("name", ["robots", "gymnasium", "cluster"])
+def test_what_is_collected_ahead_on_two_threads_changes_no_bit(name, tmp_path):
+    alone, two = (learner_of(dataclasses.replace(RUNS[name], threads=threads)) for threads in (1, 2))
+    for _ in range(3):
+        assert alone.iterate() == two.iterate()
+    assert two.representatives._ahead is not None
+    assert_same(alone.state_dict(), two.state_dict())
+    save_checkpoint(tmp_path / "half", two.state_dict())
+    resumed = learner_of(RUNS[name])
+    resumed.load_state_dict(load_checkpoint(tmp_path / "half"))
+    for _ in range(3):
+        assert alone.iterate() == two.iterate() == resumed.iterate()
+    assert two.representatives._ahead is None  # nothing is collected that nobody learns from
+    for other in (two, resumed):
+        assert_same(other.state_dict(), alone.state_dict())
+
+
 def test_same_seed_same_run_and_another_seed_another():
     one, two, other = learner_of(SMOKE), learner_of(SMOKE), learner_of(dataclasses.replace(SMOKE, seed=1))
     logs = [[run.iterate() for _ in range(2)] for run in (one, two, other)]

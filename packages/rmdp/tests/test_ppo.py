@@ -199,7 +199,7 @@ def test_gradients_by_hand_equal_automatic_ones(kind, sharing, group, monkeypatc
     (own,) = learner._critics
     for method, *arguments in (("begin", observation, targets, config), ("epoch", order)):
         own.ask(method, *arguments)
-        own.answer()
+    own.answers()
     for parameter, gradient in zip(parameters, expected, strict=True):
         torch.testing.assert_close(parameter.grad, gradient)
 

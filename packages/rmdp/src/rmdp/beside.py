@@ -53,26 +53,26 @@ class CriticProcess:
         Finalize(self, self._pipe.close, exitpriority=1)  # before the end of this process waits for that one
 
     def ask(self, method: str, *arguments: object) -> None:
-        """Begin to call a method of `CriticLearners`.
+        """Begin to call a method of `CriticLearners`, after those that were asked for before.
 
         Raises:
             RunError: The process ended.
         """
         with _its_end():
-            while self._unheard:  # what was asked before an interruption
-                self.answer()
             self._pipe.send((method, arguments))
             self._unheard += 1
 
-    def answer(self) -> Any:  # noqa: ANN401 (of whatever was asked)
-        """What the method returns.
+    def answers(self) -> list[Any]:
+        """What the methods returned that were asked for since the last answers.
 
         Raises:
             RunError: The process ended.
         """
+        said = []
         with _its_end():
-            said = self._pipe.recv()
-        self._unheard -= 1
+            while self._unheard:
+                said.append(self._pipe.recv())
+                self._unheard -= 1
         return said
 
 

@@ -11,9 +11,9 @@ large one. The critics fit the lambda-returns of all users. Time limits are boot
 Representatives do not disturb each other: gradients are clipped, and updates halted by the KL limit, one by one.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
-from itertools import islice, pairwise
+from itertools import chain, islice, pairwise
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -71,8 +71,8 @@ def generalised_advantages(
 class Learner:
     """What improves policies and their critics.
 
-    Within a pass over the experience the policies and the critics have nothing in common: on several threads the
-    critics learn in processes of their own. The result does not depend on their number.
+    While they improve, the policies and the critics have nothing in common: on several threads the critics learn in
+    processes of their own. The result does not depend on their number.
 
     Args:
         policies: Improved in place.
@@ -98,39 +98,53 @@ class Learner:
             self._critics = [_Here(CriticLearners(critics, rows, units, _GROUP))]
         self._valuers = [Valuer(critics, members) for members in pairs]
 
-    def improve(self, experience: Experience, config: PPOConfig, generator: torch.Generator) -> UpdateFigures:
+    @property
+    def has_helpers(self) -> bool:
+        """Whether critics learn in other processes."""
+        return any(isinstance(critics, CriticProcess) for critics in self._critics)
+
+    def improve(
+        self,
+        experience: Experience,
+        config: PPOConfig,
+        generator: torch.Generator,
+        meanwhile: Callable[[], None] = lambda: None,
+    ) -> UpdateFigures:
         """Take all passes over the experience.
 
         Args:
             experience: Samples of the present policies.
             config: See `PPOConfig`.
             generator: Shuffles the samples, all representatives alike.
+            meanwhile: Called once the policies are done, unless they left the finite numbers; helpers may still be at
+                work on the critics.
 
         Raises:
             RunError: A process of this one ended.
         """
         k, samples = experience.log_probability.shape
         device = experience.advantage.device
-        for critics in self._critics:
-            critics.ask("begin", experience.observation, experience.value_target, config)
-        self._answers()
+        self._ask("begin", experience.observation, experience.value_target, config)
         arrays = Experience(*(to_array(part) for part in experience))  # a process moved the samples to shared memory
         learns = to_array(torch.ones(k, device=device))
         figures = []
-        for _ in range(config.epochs):
-            order = torch.randperm(samples, generator=generator, device=generator.device).to(device)
-            batches = [to_array(part) for part in order.tensor_split(config.minibatches)]
-            for critics in self._critics:
-                critics.ask("epoch", batches)
-            with one_blas_thread():
+        with one_blas_thread():
+            for _ in range(config.epochs):
+                order = torch.randperm(samples, generator=generator, device=generator.device).to(device)
+                batches = [to_array(part) for part in order.tensor_split(config.minibatches)]
+                for critics in self._critics:
+                    critics.ask("epoch", batches)
                 divergence, policy_loss, entropy = self._policies.epoch(arrays, batches, learns, config)
-                value_losses = self._answers()
-            value_loss = sum(float(losses.sum()) for losses in value_losses) / k
-            figures.append([float(policy_loss.mean()), value_loss, float(divergence.mean()), float(entropy.mean())])
-            learns = learns * (divergence <= config.kl_limit)
-            if not learns.any():
-                break
-        return UpdateFigures(*torch.tensor(figures).mean(0).tolist())
+                figures.append([float(policy_loss.mean()), float(divergence.mean()), float(entropy.mean())])
+                learns = learns * (divergence <= config.kl_limit)
+                if not learns.any():
+                    break
+            if np.isfinite(figures).all():
+                meanwhile()
+            value_losses = [sum(float(losses.sum()) for losses in said) / k for said in self._answers()[1:]]
+        rows = [[loss, *row] for loss, row in zip(value_losses, figures, strict=True)]
+        value_loss, policy_loss, kl, entropy = torch.tensor(rows).mean(0).tolist()
+        return UpdateFigures(policy_loss, value_loss, kl, entropy)
 
     def values(self, observation: Tensor, out: Tensor) -> Tensor:
         """Write the values of normalised observations (k, S, D) to `out`, (k, S, n), and return it."""
@@ -141,33 +155,42 @@ class Learner:
 
     def state_dict(self) -> dict[str, Any]:
         """Of the optimisers."""
-        for critics in self._critics:
-            critics.ask("state_dict")
-        return {"policies": self._policies.state_dict(), "critics": self._answers()}
+        self._ask("state_dict")
+        return {"policies": self._policies.state_dict(), "critics": self._answers()[0]}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Continue where `state` was taken."""
         self._policies.load_state_dict(state["policies"])
+        self._answers()
         states = iter(state["critics"])
         for critics in self._critics:
             critics.ask("load_state_dict", list(islice(states, critics.optimisers)))
         self._answers()
 
-    def _answers(self) -> list[Any]:
-        """What the critics say to what they were asked, one after the other."""
-        return [part for critics in self._critics for part in critics.answer()]
+    def _ask(self, method: str, *arguments: object) -> None:
+        """Ask all critics, and hear no more of what was asked before an interruption."""
+        self._answers()
+        for critics in self._critics:
+            critics.ask(method, *arguments)
+
+    def _answers(self) -> list[list[Any]]:
+        """What the critics say to what they were asked, in that order: to each question, that of all learners."""
+        said = [critics.answers() for critics in self._critics]
+        return [list(chain(*parts)) for parts in zip(*said, strict=True)]
 
 
 class _Here:
-    """Critics' learners that take their turn in this process, when their answer is wanted; see `CriticProcess`."""
+    """Critics' learners that take their turn in this process, when their answers are wanted; see `CriticProcess`."""
 
     def __init__(self, learners: CriticLearners) -> None:
         self._learners, self.optimisers = learners, learners.optimisers
+        self._asked: list[Callable[[], Any]] = []
 
     def ask(self, method: str, *arguments: object) -> None:
         """See `CriticProcess`."""
-        self._asked = partial(getattr(self._learners, method), *arguments)
+        self._asked.append(partial(getattr(self._learners, method), *arguments))
 
-    def answer(self) -> Any:  # noqa: ANN401 (of whatever was asked)
+    def answers(self) -> list[Any]:
         """See `CriticProcess`."""
-        return self._asked()
+        asked, self._asked = self._asked, []
+        return [method() for method in asked]

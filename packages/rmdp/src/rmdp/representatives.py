@@ -42,15 +42,23 @@ class Representatives:
         self.learner = Learner(self.policies, self.critics, config.k, config.threads)
         self.collector = Collector(self.env, self.policies, self.moments, config.k, config.threads)
         self._memory: torch.Tensor | None = None
+        self._ahead: tuple[dict[str, Any], Segment] | None = None
+        """Where everything stood before the next segment, if that is collected already, and the segment."""
 
     def collect(self) -> Segment:
         """Act for one iteration."""
+        if self._ahead is not None:
+            (_, segment), self._ahead = self._ahead, None
+            return segment
         segment = self.collector.collect(self.observation, self.config.segment, self.streams.torch("actions"))
         self.observation = segment.observation
         return segment
 
     def improve(self, segment: Segment, rewards: Floats, weights: Floats, progress: float) -> dict[str, float]:
         """The M-step.
+
+        Where other processes move the critics, the next segment is collected while they finish: the policies that play
+        it are done before, and nothing else decides it.
 
         Args:
             segment: What `collect` returned.
@@ -71,13 +79,19 @@ class Representatives:
             gradient_norm=config.gradient_norm,
             learning_rate=geometric(progress, config.learning_rate, config.final_learning_rate),
         )
-        experience = self._experience(segment, rewards, weights)
-        done = self.learner.improve(experience, settings, self.streams.torch("minibatches"))
-        if config.normalise:
-            self.moments.observe(segment.transition.observation)
+        experience, diverged = self._experience(segment, rewards, weights), self.env.diverged
+        is_last = progress > 1 - 1.5 / config.iterations
+
+        def meanwhile() -> None:
+            if config.normalise:
+                self.moments.observe(segment.transition.observation)
+            if self.learner.has_helpers and not is_last:
+                self._ahead = self._stand(), self.collect()
+
+        done = self.learner.improve(experience, settings, self.streams.torch("minibatches"), meanwhile)
         require_finite(policy_loss=done.policy_loss, value_loss=done.value_loss)
         figures = {f"train/{name}": value for name, value in done._asdict().items()}
-        return figures | {"train/diverged": self.env.diverged}
+        return figures | {"train/diverged": diverged}
 
     @torch.no_grad()
     def _experience(self, segment: Segment, rewards: Floats, weights: Floats) -> Experience:
@@ -119,6 +133,12 @@ class Representatives:
             "critics": self.critics.state_dict(),
             "moments": self.moments.state_dict(),
             "learner": self.learner.state_dict(),
+            **(self._stand() if self._ahead is None else self._ahead[0]),
+        }
+
+    def _stand(self) -> dict[str, Any]:
+        """Where the environments and the random generators stand."""
+        return {
             "observation": torch.from_numpy(np.ascontiguousarray(self.observation)),
             "environments": arrays_to_tensors(self.env.state()),
             "streams": self.streams.state_dict(),
@@ -126,6 +146,7 @@ class Representatives:
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Continue where `state` was taken."""
+        self._ahead = None
         for name in ("policies", "critics", "moments", "learner", "streams"):
             getattr(self, name).load_state_dict(state[name])
         self.env.restore({name: tensor.numpy() for name, tensor in state["environments"].items()})
