@@ -37,7 +37,19 @@ DISTILLED = (
 )  # fmt: skip
 
 
-def row(result: dict[str, Any], cost: dict[str, Any]) -> str:
+def rows(result: dict[str, Any], cost: dict[str, Any]) -> str:
+    """The lines of a run: one, or of a mixture one for each setting."""
+    if "settings" not in result:
+        return row(result, f"{cost['seconds']:.0f}")
+    lines = []
+    for index, name in enumerate(result["settings"]):
+        figures = {key.removeprefix(f"{name}/"): value for key, value in result.items() if key.startswith(f"{name}/")}
+        about = {**result, **figures, "setting": f"{name} of {result['setting']}"}
+        lines.append(row(about, "the same run" if index else f"{cost['seconds']:.0f}"))
+    return "".join(lines)
+
+
+def row(result: dict[str, Any], seconds: str) -> str:
     """One line of the table."""
     optimum = "" if result["optimal_revenue"] is None else f"{result['optimal_revenue']:.4f}"
     honest = f"{result['regret_sum_over_revenue']:.6f} ({result['attack']})"
@@ -54,7 +66,7 @@ def row(result: dict[str, Any], cost: dict[str, Any]) -> str:
         f"{result['training_ratio'] * result['regret_budget']:.6f}",
         f"{result['regret_over_budget'] / result['training_ratio']:.2f}",
         f"{result['protocol_regret_sum_over_revenue']:.6f}",
-        f"{cost['seconds']:.0f}",
+        seconds,
     )
     return "| " + " | ".join(map(str, cells)) + " |\n"
 
@@ -62,7 +74,7 @@ def row(result: dict[str, Any], cost: dict[str, Any]) -> str:
 def trained() -> str:
     """All trained networks, in Markdown."""
     runs = sorted(file.parent for file in RESULTS.glob("*/seed*/result.json"))
-    return HEADER + "".join(row(read_result(run), read_cost(run)) for run in runs)
+    return HEADER + "".join(rows(read_result(run), read_cost(run)) for run in runs)
 
 
 def cross_misreports(setting: str) -> str:
@@ -116,7 +128,7 @@ def shipped() -> dict[str, dict[Path, bytes]]:
 
 
 def _card(name: str, run: Path) -> str:
-    return card(name, "regretformer-train", run, HEADER + row(read_result(run), read_cost(run)))
+    return card(name, "regretformer-train", run, HEADER + rows(read_result(run), read_cost(run)))
 
 
 def headline() -> str:

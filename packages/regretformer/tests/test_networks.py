@@ -67,12 +67,6 @@ def test_regretnet_starts_xavier_uniform_with_zero_biases() -> None:
             assert 0.95 * bound < layer.weight.abs().max() <= bound
 
 
-def test_build_takes_the_shape_of_another_setting() -> None:
-    for net in ANY_SIZE:
-        asked, own = build(net, 3, 7, seed=0, shape=(2, 3)), build(net, 2, 3, seed=0)
-        assert all(torch.equal(a, b) for a, b in zip(asked.parameters(), own.parameters(), strict=True))
-
-
 @pytest.mark.parametrize("net", ANY_SIZE)
 def test_the_others_start_with_the_defaults_of_torch(net: str) -> None:
     for name, weight in build(net, 2, 3, seed=0).named_parameters():

@@ -8,7 +8,7 @@ from typing import Literal, NamedTuple, Self
 from gt_core.config import RunConfig
 from gt_core.errors import InputError
 
-from regretformer.setting import Setting, parse_setting, parse_settings
+from regretformer.setting import Setting, parse_settings
 
 __all__ = ["DEFAULT_PRESET", "PRESETS", "RECORDS", "Attack", "TrainConfig"]
 
@@ -33,7 +33,6 @@ class Recipe(NamedTuple):
     budget_margin: float = 0.77
     dual_rate: float = 0.3
     imitation: float = 0.0
-    shape: str = ""
 
 
 _RECIPES = {
@@ -80,8 +79,6 @@ class TrainConfig(RunConfig):
     """A function's bidders are independent: profiles may then be rearranged between bidders."""
     net: Literal["regretformer", "equivariantnet", "regretnet"] = "regretformer"
     """The network, in its published shape for the setting."""
-    shape: str = ""
-    """Another setting whose published shape the network has; by default the setting's own, or what a mixture needs."""
     told_apart: Literal["auto", "none", "bidders", "items", "both", "sizes"] = "auto"
     """Whom the network encodes by position, or sizes: it is told how many bidders and items there are. auto: those
     that the valuations do not make alike; in a mixture the sizes."""
@@ -161,10 +158,6 @@ class TrainConfig(RunConfig):
             raise InputError(f"budget_start {self.budget_start} is below regret_budget {self.regret_budget}; raise it")
         if self.search != "published" and self.auction.bidders > 1 and self.batch % self.values_per_group:
             raise InputError(f"batch {self.batch} must be a multiple of values_per_group {self.values_per_group}")
-        if self.shape and self.net == "regretnet":
-            raise InputError(f"regretnet has the shape of its setting {self.setting} alone; drop shape {self.shape}")
-        if self.shape:
-            parse_setting(self.shape)
         if len(self.auctions) > 1:
             self._require_any_size()
 
@@ -192,11 +185,6 @@ class TrainConfig(RunConfig):
         """The setting trained for, or the largest of a mixture."""
         return self.auctions[-1]
 
-    @property
-    def shaped_for(self) -> Setting:
-        """The setting whose published shape the network has."""
-        return parse_setting(self.shape) if self.shape else self.auction
-
     def declared(self, setting: Setting) -> Setting:
         """A setting with the support that the config declares, if it does."""
         return setting.within(self.low or setting.low, self.high or setting.high)
@@ -206,7 +194,7 @@ class TrainConfig(RunConfig):
         cells = self.auction.bidders * self.auction.items
         size = next(most for most in _RECIPES if cells <= most)
         recipe = _RECIPES_OF.get((self.net, size), _RECIPES[size])
-        unset = {"ascent_steps": -1, "imitation": -1, "shape": ""}
+        unset = {"ascent_steps": -1, "imitation": -1}
         chosen = {name: value for name, value in recipe._asdict().items() if getattr(self, name) == unset.get(name, 0)}
         if "budget_start" in chosen:
             chosen["budget_start"] = max(chosen["budget_start"], self.regret_budget)

@@ -77,7 +77,6 @@ def load_network(directory: Path) -> AuctionNetwork:
         config.auction.bidders,
         config.auction.items,
         seed=0,
-        shape=(config.shaped_for.bidders, config.shaped_for.items),
         support=(state["normalisation.low"], state["normalisation.high"]) if "normalisation.low" in state else None,
         told_apart=_told_apart(state),
         demand=config.auction.demand,

@@ -59,7 +59,6 @@ def build_network(config: TrainConfig, valuations: Valuations, seed: int = 0) ->
         size.items,
         seed=seed,
         support=_support(valuations),
-        shape=(config.shaped_for.bidders, config.shaped_for.items),
         told_apart=told_apart,
         demand=size.demand,
     )

@@ -24,7 +24,6 @@ def build(
     *,
     seed: int,
     support: Support | None = None,
-    shape: tuple[int, int] | None = None,
     told_apart: ToldApart = "none",
     demand: Demand = "additive",
 ) -> AuctionNetwork:
@@ -34,10 +33,9 @@ def build(
 
     Args:
         net: which one.
-        bidders: n.
+        bidders: n; the shape follows from n and m.
         items: m.
         seed: of the initial weights; no random state outside is read or changed.
-        shape: bidders and items of the setting whose published shape to take, by default n and m.
         support: smallest and largest bids, each a number, [m] or [n, m], by which the network normalises what it sees.
         told_apart: whether the first n bidders, the first m items or both are encoded by position, or their numbers.
         demand: unit keeps every bidder to one item at most.
@@ -55,10 +53,10 @@ def build(
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)  # nn.Linear takes no generator
         if net == "regretformer":
-            sized = regretformer.published_shape(*(shape or (bidders, items)))
-            return regretformer.RegretFormer(sized, support=support, positions=positions, sizes=sizes, demand=demand)
+            shape = regretformer.published_shape(bidders, items)
+            return regretformer.RegretFormer(shape, support=support, positions=positions, sizes=sizes, demand=demand)
         if net == "equivariantnet":
-            layers = equivariantnet.published_layers(*(shape or (bidders, items)))
+            layers = equivariantnet.published_layers(bidders, items)
             return equivariantnet.EquivariantNet(
                 layers, support=support, positions=positions, sizes=sizes, demand=demand
             )
