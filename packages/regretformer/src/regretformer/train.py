@@ -9,6 +9,7 @@ instead (see `regretformer.imitation`); schedules begin after them, with a fresh
 
 from typing import Any
 
+import numpy as np
 import torch
 from gt_core.parallel import ALONE, Team
 from gt_core.run import Run, learn, require_finite
@@ -156,9 +157,14 @@ class Trainer:
         return torch.optim.Adam(self.network.parameters(), lr=self.config.learning_rate)
 
     def _draw_setting(self) -> int:
-        """Each setting of a mixture with the same probability."""
-        count = len(self.searches)
-        return 0 if count == 1 else int(self.streams.numpy("settings").integers(count))
+        """One setting of a mixture, in proportion to n / m.
+
+        The more bidders and the fewer items, the less there is to earn beyond the known truthful auctions.
+        """
+        if len(self.searches) == 1:
+            return 0
+        weights = np.array([setting.bidders / setting.items for setting in self.config.auctions])
+        return int(self.streams.numpy("settings").choice(len(weights), p=weights / weights.sum()))
 
     def state_dict(self) -> dict[str, Any]:
         """Network, optimiser, multipliers, searches, random generators and the count of steps."""
