@@ -127,16 +127,33 @@ def test_users_from_a_file_in_the_working_directory(tmp_path, monkeypatch, capsy
     assert "8 users, 2 policies" in capsys.readouterr().out
 
 
+POLE = ("--env", "CartPole-v1", "--n", "4", "--k", "1", "--users")
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
         (["--k", "200"], "k = 200, n = 100"),
         (["--env", "HalfCheeta-v4", "--users", "a:b"], "a:b cannot be imported"),
         (["--env", "HalfCheeta-v4"], "did you mean"),
+        (["--env", "Nope-v0", "--users", "odd_users:too_many"], "unknown environment 'Nope-v0'"),
+        (
+            [*POLE, "odd_users:too_many"],
+            r"odd_users:too_many returned rewards of shape (32, 1, 5), expected (32, 1, 4)",
+        ),
+        ([*POLE, "odd_users:undefined"], "odd_users:undefined returned a reward that is not finite for user 0"),
         (["--preset", "quick"], "preset 'quick' does not exist"),
     ],
 )
-def test_bad_input_is_one_line_and_status_2(arguments, message, tmp_path, monkeypatch, capsys):
+def test_bad_input_is_one_line_and_status_2_and_leaves_no_directory(arguments, message, tmp_path, monkeypatch, capsys):
+    (tmp_path / "odd_users.py").write_text(
+        "import numpy as np\n"
+        "def too_many(n, generator):\n"
+        "    return lambda transition: np.zeros((*transition.terminated.shape, n + 1))\n"
+        "def undefined(n, generator):\n"
+        "    return lambda transition: np.full((*transition.terminated.shape, n), np.nan)\n"
+    )
+    monkeypatch.setattr(sys, "path", sys.path.copy())
     monkeypatch.chdir(tmp_path)
     with pytest.raises(SystemExit) as stopped:
         run(monkeypatch, cli.train, *arguments)
@@ -144,6 +161,7 @@ def test_bad_input_is_one_line_and_status_2(arguments, message, tmp_path, monkey
     captured = capsys.readouterr()
     assert message in captured.err
     assert len(captured.err.splitlines()) == 1
+    assert not (tmp_path / "runs").exists()
 
 
 def test_evaluating_nothing_is_named(tmp_path, monkeypatch, capsys):

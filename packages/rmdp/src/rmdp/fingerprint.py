@@ -62,8 +62,8 @@ def require_same_users(saved: Mapping[str, Any], population: Population, place: 
         )
 
 
-def keep_users(place: Path, config: TrainConfig, population: Population) -> None:
-    """Write the fingerprint of a new run's users; compare that of a run that goes on.
+def keep_users(place: Path, users: dict[str, Any], population: Population) -> None:
+    """Write the fingerprint of a new run's users; compare that of a run that goes on with the population.
 
     Raises:
         InputError: The run was started for other users.
@@ -71,7 +71,7 @@ def keep_users(place: Path, config: TrainConfig, population: Population) -> None
     if place.is_dir():
         require_same_users(load_checkpoint(place), population, place.parent)
     else:
-        save_checkpoint(place, fingerprint(config, population))
+        save_checkpoint(place, users)
 
 
 def _play(env: BatchEnv, generator: np.random.Generator) -> Transition:

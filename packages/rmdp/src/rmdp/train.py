@@ -28,7 +28,7 @@ from rmdp.policies import ObservationMoments, Policies
 from rmdp.population import Population
 from rmdp.setup import build_ceiling, build_env, build_networks, build_population
 
-__all__ = ["Model", "ceiling_of", "evaluate_model", "load_model", "model_of", "returns", "snapshot", "train"]
+__all__ = ["Model", "evaluate_model", "load_model", "model_of", "returns", "snapshot", "train"]
 
 
 class Model(NamedTuple):
@@ -41,20 +41,23 @@ class Model(NamedTuple):
     assignment: Assignment
 
 
-def train(run: Run, config: TrainConfig, ceiling: float | None = None) -> Model:
+def train(
+    run: Run, config: TrainConfig, population: Population, users: dict[str, Any], ceiling: float | None = None
+) -> Model:
     """Train to the end, from the run's newest checkpoint if it has one; leave the model in the run's directory.
 
     Args:
         run: Where to.
         config: Its config.
+        population: Its users.
+        users: Their fingerprint.
         ceiling: Logged beside the welfare, if it is known.
 
     Raises:
         InputError: The run was started for other users.
         Interrupted: After a signal, once the state is saved.
     """
-    population = build_population(config)
-    keep_users(run.directory / "users", config, population)
+    keep_users(run.directory / "users", users, population)
     algorithm = ALGORITHMS[config.algorithm](config, population)
     learn(run, algorithm, config.iterations, {} if ceiling is None else {"train/ceiling": ceiling})
     algorithm.representatives.env.close()
@@ -67,11 +70,6 @@ def train(run: Run, config: TrainConfig, ceiling: float | None = None) -> Model:
         }
     )
     return model
-
-
-def ceiling_of(config: TrainConfig) -> float | None:
-    """The best welfare the budget can reach, where it is known."""
-    return build_ceiling(config, build_population(config))
 
 
 def model_of(algorithm: Algorithm, config: TrainConfig) -> Model:
