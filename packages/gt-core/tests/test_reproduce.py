@@ -134,6 +134,19 @@ def test_finished_runs_from_elsewhere_are_copied_and_the_rest_is_left_empty(
     assert len(list(Path("again/cells").glob("*/worker.log"))) == 3
 
 
+@pytest.mark.parametrize("change_bits", [True, False])
+def test_a_run_on_other_threads_is_taken_where_they_change_no_bit(
+    change_bits: bool, toy: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(toy.ToyConfig, "threads_change_bits", change_bits)
+    run(monkeypatch, experiment(toy), *SMOKE)
+    Path("reproduction/cells").rename("elsewhere")
+    for file in Path("elsewhere").glob("*/config.json"):
+        file.write_text(json.dumps(json.loads(file.read_text()) | {"threads": 2}))
+    run(monkeypatch, experiment(toy), *SMOKE, "--reuse", "elsewhere", "--only-report", "--out-dir", "again")
+    assert len(list(Path("again/cells").glob("*/result.json"))) == (0 if change_bits else 3)
+
+
 def test_folders_without_finished_runs_are_refused(toy: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(InputError, match="nowhere holds no finished run"):
         run(monkeypatch, experiment(toy), *SMOKE, "--reuse", "nowhere")

@@ -9,7 +9,7 @@ import json
 import math
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Self, TypeVar
+from typing import Any, ClassVar, Self, TypeVar
 
 import dacite
 
@@ -22,6 +22,8 @@ __all__ = ["Config", "RunConfig", "from_dict", "read_config", "to_dict"]
 class RunConfig:
     """What every training command takes; a package's config adds its own fields."""
 
+    threads_change_bits: ClassVar[bool] = True
+    """Whether the last bits of a result depend on the number of threads."""
     preset: str
     """The named set of defaults that everything else starts from."""
     seed: int = 0

@@ -2,7 +2,7 @@
 
 import dataclasses
 import math
-from typing import Literal
+from typing import ClassVar, Literal
 
 from gt_core.config import RunConfig
 from gt_core.errors import InputError
@@ -19,6 +19,7 @@ _SAMPLES_TOGETHER, _FEWEST, _MOST = 16384, 1024, 4096
 class TrainConfig(RunConfig):
     """Serve n users by k policies; the defaults are those of the preset `fast`."""
 
+    threads_change_bits: ClassVar[bool] = False
     preset: str = "fast"
     """The named set of defaults that everything else starts from."""
     threads: int = 1

@@ -42,8 +42,9 @@ def _runs(folder: Path) -> list[tuple[Path, dict[str, Any]]]:
 
 def _matching(cell: Cell, found: Sequence[tuple[Path, dict[str, Any]]]) -> Path | None:
     wanted = to_dict(cell.config.settled())
+    free = NO_FIGURE_DEPENDS_ON | (set() if cell.config.threads_change_bits else {"threads"})
     for run, config in found:
-        if all(name in wanted and wanted[name] == config[name] for name in config.keys() - NO_FIGURE_DEPENDS_ON):
+        if all(name in wanted and wanted[name] == config[name] for name in config.keys() - free):
             return run
     return None
 
