@@ -116,6 +116,21 @@ def test_environment_that_paints_itself_is_filmed():
         del gymnasium.registry["rmdp-tests/Painted-v0"]
 
 
+def test_painting_without_a_desktop_is_silent():
+    pytest.importorskip("pygame")
+    script = (
+        "import dataclasses, numpy as np\n"
+        "from rmdp.config import PRESETS\nfrom rmdp.rendering import GymStage\n"
+        "config = dataclasses.replace(PRESETS['smoke'], env='CartPole-v1', k=2)\n"
+        "stage = GymStage(config, np.random.default_rng(0))\nstage.env.reset()\n"
+        "assert [picture.shape for picture in stage.pictures()] == 2 * [(400, 600, 3)]\n"
+    )
+    without = {name: value for name, value in os.environ.items() if name not in ("XDG_RUNTIME_DIR", "SDL_VIDEODRIVER")}
+    typed = [sys.executable, "-W", "ignore", "-c", script]
+    done = subprocess.run(typed, capture_output=True, text=True, check=True, env=without)
+    assert done.stderr == ""
+
+
 def test_where_nothing_renders_the_remedy_is_named(monkeypatch):
     monkeypatch.setattr(rendering, "_PROBE", "raise SystemExit('no display here')")
     monkeypatch.setattr(sys, "platform", "linux")

@@ -102,6 +102,7 @@ class GymStage:
     """An environment that paints itself (`render_mode="rgb_array"`); a `Stage`."""
 
     def __init__(self, config: TrainConfig, generator: np.random.Generator) -> None:
+        os.environ.setdefault("SDL_VIDEODRIVER", "dummy")  # pygame opens no window, and looks for no desktop
         try:
             env = GymBatch(config.env, config.k, generator, {"render_mode": "rgb_array"})
         except (TypeError, gymnasium.error.Error) as error:
