@@ -13,6 +13,7 @@ in the last bits (`rmdp.envs.physics`). Ant-v5 observes contact forces, which th
 runs in the exact way.
 """
 
+import math
 import os
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
@@ -182,14 +183,14 @@ class MujocoBatch:
         return observation
 
     def _observe(self, copies: Copies = slice(None)) -> Array:
-        state = self._physics.state[copies]
-        velocity = state[:, 1 + self._nq :]
-        if np.isfinite(self.robot.velocity_limit):
-            velocity = np.clip(velocity, -self.robot.velocity_limit, self.robot.velocity_limit)
-        parts = [state[:, 1 + self.robot.hidden : 1 + self._nq], velocity]
+        observation = self._physics.state[copies, 1 + self.robot.hidden :].copy()
+        if self.robot.velocity_limit < math.inf:
+            velocity = observation[:, self._nq - self.robot.hidden :]
+            np.clip(velocity, -self.robot.velocity_limit, self.robot.velocity_limit, out=velocity)
         if self.robot.contacts and isinstance(self._physics, ExactPhysics):
-            parts.append(np.clip(self._physics.contact_forces()[copies], -1.0, 1.0))
-        return np.concatenate(parts, axis=1)
+            forces = np.clip(self._physics.contact_forces()[copies], -1.0, 1.0)
+            observation = np.concatenate([observation, forces], axis=1)
+        return observation
 
     def _fallen(self, copies: Copies) -> NDArray[np.bool_]:
         """Which copies Gymnasium would call unhealthy, (B,)."""
