@@ -237,7 +237,10 @@ def test_training_on_a_gpu(recipe: str) -> None:
         ({"setting": "2x2..2x3", "net": "regretnet"}, "regretnet fits one setting, not 2x2..2x3"),
         ({"setting": "2x2..2x3", "valuations": "a.csv"}, "a.csv has profiles of one size, but the setting is the mix"),
         ({"setting": "2x2..2x3", "valuations": "a:b"}, "a:b has profiles of one size"),
-        ({"setting": "2x2..2x3", "told_apart": "items"}, "must be auto, none or sizes for the mixture 2x2..2x3"),
+        (
+            {"setting": "2x2..2x3", "told_apart": "items"},
+            "told_apart must be auto, none or sizes for the mixture 2x2..2x3",
+        ),
         ({"low": (2.0,)}, "item 1 must lie between finite low < high, got 2.0 and 1.0"),
         ({"high": (1.0, 2.0, 3.0)}, "low and high need one number per item, 2"),
         ({"dataset_batches": 0}, "dataset_batches must be at least 1, got 0"),
