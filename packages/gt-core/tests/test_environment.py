@@ -1,3 +1,6 @@
+import subprocess
+import sys
+
 import pytest
 import torch
 from rich.console import Console
@@ -30,6 +33,19 @@ def test_prepare_refuses_a_missing_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
     with pytest.raises(InputError, match="cuda:3 is not there: torch sees 1 GPUs"):
         prepare("cuda:3", 1)
+
+
+def test_process_ends_with_a_parent_that_is_killed() -> None:
+    child = (
+        "from gt_core.environment import end_with_the_parent; import time; "
+        "end_with_the_parent(); print('up', flush=True); time.sleep(600)"
+    )
+    spawn = "import multiprocessing; multiprocessing.get_context('spawn').Process(target=exec, args=({!r},)).start()"
+    parent = subprocess.Popen([sys.executable, "-c", spawn.format(child)], stdout=subprocess.PIPE, text=True)
+    assert parent.stdout is not None
+    assert parent.stdout.readline() == "up\n"
+    parent.kill()
+    parent.communicate(timeout=60)  # returns once no process holds the other end of the pipe
 
 
 def test_progress_off_a_terminal_ends_with_one_plain_line(capsys: pytest.CaptureFixture[str]) -> None:

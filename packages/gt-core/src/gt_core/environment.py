@@ -1,14 +1,17 @@
-"""What a run runs on: threads and device, and versions and hardware as flat names that a result file can hold."""
+"""What a run runs on: threads, processes and device, and versions and hardware as flat names for a result file."""
 
 import ctypes
+import multiprocessing
 import os
 import platform
+import signal
+import threading
 from importlib import metadata
 from pathlib import Path
 
 from gt_core.errors import InputError
 
-__all__ = ["hardware", "prepare", "versions"]
+__all__ = ["end_with_the_parent", "hardware", "prepare", "versions"]
 
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # of malloc.h
 
@@ -37,6 +40,21 @@ def _keep_freed_memory() -> None:
         libc = ctypes.CDLL(None)
         libc.mallopt(_M_MMAP_THRESHOLD, 2**25)  # the largest it takes
         libc.mallopt(_M_TRIM_THRESHOLD, 2**30)
+
+
+def end_with_the_parent() -> None:
+    """Send this process SIGTERM when the one whose `multiprocessing` started it ends, be it killed: none stays behind.
+
+    A run then saves its state at the end of the step, so that whoever starts it again finds it at rest.
+    """
+    threading.Thread(target=_wait_for_the_parent, daemon=True).start()
+
+
+def _wait_for_the_parent() -> None:
+    parent = multiprocessing.parent_process()
+    assert parent is not None  # noqa: S101 (this runs in its child)
+    parent.join()
+    os.kill(os.getpid(), signal.SIGTERM)
 
 
 def versions(*packages: str) -> dict[str, str]:

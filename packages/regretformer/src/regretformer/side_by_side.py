@@ -6,15 +6,13 @@ common but the network, so each is measured by a process of its own, to the same
 
 import json
 import multiprocessing
-import os
 import signal
-import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from pathlib import Path
 from typing import Any
 
-from gt_core.environment import prepare
+from gt_core.environment import end_with_the_parent, prepare
 from gt_core.files import write_json
 
 __all__ = ["measured"]
@@ -79,11 +77,4 @@ def _begin() -> None:
     """A worker has one thread, and ends with the process that started it, or without a word with Ctrl-C."""
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     prepare("cpu", 1)
-    threading.Thread(target=_end_with_the_parent, daemon=True).start()
-
-
-def _end_with_the_parent() -> None:
-    parent = multiprocessing.parent_process()
-    assert parent is not None  # noqa: S101 (this runs in its child)
-    parent.join()
-    os._exit(1)
+    end_with_the_parent()

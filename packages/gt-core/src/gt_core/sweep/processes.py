@@ -3,10 +3,10 @@
 import multiprocessing
 import os
 import signal
-import threading
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
 
+from gt_core.environment import end_with_the_parent
 from gt_core.sweep.worker import Report, Task, run_cell
 
 __all__ = ["Processes"]
@@ -72,13 +72,5 @@ def _end(status: int) -> str:
 def _work(sender: Connection, task: Task) -> None:
     if os.name == "posix":
         os.setpgrp()  # Ctrl-C in a terminal reaches the driver alone, which then asks the cells
-    threading.Thread(target=_end_with_the_driver, daemon=True).start()
+    end_with_the_parent()
     sender.send(run_cell(task))
-
-
-def _end_with_the_driver() -> None:
-    """Save and end when the driver is killed: whoever starts it again finds all cells at rest."""
-    driver = multiprocessing.parent_process()
-    assert driver is not None  # noqa: S101 (this runs in its child)
-    driver.join()
-    os.kill(os.getpid(), signal.SIGTERM)
