@@ -188,6 +188,15 @@ def test_network_tells_apart_whom_the_valuations_do_not_make_alike(marginals: li
 
 
 @pytest.mark.parametrize(
+    ("net", "parameters"), [("regretformer", 49_985 + 2 * 64), ("equivariantnet", 16_930 + 2 * 32)]
+)
+def test_network_of_a_mixture_is_small_if_it_attends(net: str, parameters: int) -> None:
+    """RegretFormer's shape is that of 2x3, EquivariantNet's that of 3x7, and both are told two numbers."""
+    network = trainer(net=net, setting="2x3..3x7").network
+    assert sum(weights.numel() for weights in network.parameters()) == parameters
+
+
+@pytest.mark.parametrize(
     ("entries", "shape"),
     [([[(0, 1)] * 2] * 2, None), ([[(0, 5)] * 2] * 2, ()), ([[(0, 5), (1, 2)]] * 2, (2,)),
      ([[(0, 5), (1, 2)], [(0, 5), (1, 3)]], (2, 2))],

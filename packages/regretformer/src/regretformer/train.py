@@ -43,17 +43,20 @@ def build_network(config: TrainConfig, valuations: Valuations, seed: int = 0) ->
 
     Where values do not lie in the unit box, the network sees them scaled to it. Bidders and items that the valuations
     do not make alike are encoded by position, but for RegretNet, which tells everybody apart by itself. For a mixture
-    of settings the network is told how many there are.
+    of settings the network is told how many there are. No shape is published for mixtures: RegretFormer takes that of
+    the smallest setting, and EquivariantNet, whose layers are cheap, that of the largest.
 
     Args:
         config: which network.
         valuations: of the setting, or of a mixture's largest.
         seed: of the initial weights.
     """
-    size = valuations.setting
+    size, mixed = valuations.setting, len(config.auctions) > 1
+    if mixed and config.net == "regretformer":
+        size = config.auctions[0]
     told_apart = "none" if config.net == "regretnet" else config.told_apart
     if told_apart == "auto":
-        told_apart = _unlike(valuations) if len(config.auctions) == 1 else "sizes"
+        told_apart = "sizes" if mixed else _unlike(valuations)
     return build(
         config.net,
         size.bidders,
