@@ -16,6 +16,7 @@ from regretformer.networks.shared import SharedNetwork
 
 STEPS = """
 import dataclasses
+import weakref
 import torch
 from gt_core.parallel import ALONE, join
 from regretformer.config import PRESETS
@@ -36,7 +37,9 @@ for options in (
         torch.testing.assert_close(together.iterate(), alone.iterate(), rtol=0, atol=1e-12)
     for part in ("network", "constraint", "searches", "step"):
         torch.testing.assert_close(together.state_dict()[part], alone.state_dict()[part], rtol=0, atol=1e-12)
+group = weakref.ref(torch.distributed.group.WORLD)
 team.leave()
+assert group() is None  # and with it its threads
 """
 
 

@@ -7,6 +7,7 @@ exchange what came out. Rank 0 alone writes the run directory.
 """
 
 import os
+from importlib import import_module
 from typing import Any
 
 import torch
@@ -112,6 +113,9 @@ def join(device: str) -> Team:
                 "start one process per GPU, with --device cuda"
             )
         torch.cuda.set_device(local)
+    # Imported once there is a group, this module would hold it in its functions' defaults: then `leave` could not end
+    # the group's threads, and one that still holds a tensor while Python shuts down aborts the process.
+    import_module("torch.distributed.nn.functional")
     dist.init_process_group("nccl" if on_gpu else "gloo")
     return team
 

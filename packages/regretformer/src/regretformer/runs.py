@@ -5,7 +5,7 @@ from typing import Any
 
 from gt_core.environment import prepare
 from gt_core.parallel import join
-from gt_core.run import Run
+from gt_core.run import Interrupted, Run
 
 from regretformer.config import TrainConfig
 from regretformer.report import default_evaluation, draw_run, evaluate_run
@@ -35,8 +35,12 @@ def complete(config: TrainConfig, *, resume: bool = True) -> dict[str, Any] | No
     trainer = Trainer(config, team)  # refuses what cannot work before there is a directory
     run = Run(trainer.config, resume=resume, packages=("regretformer",), shown=_SHOWN, team=team)
     result = run.result
-    if result is None:
-        train(run, trainer)
+    try:
+        if result is None:
+            train(run, trainer)
+    except Interrupted:  # in every process, after the same step
+        team.leave()
+        raise
     team.leave()
     if result is not None or not team.leads:
         return result
