@@ -28,6 +28,7 @@ for name, options in {
     "regretnet": {}, "equivariantnet": {}, "regretformer": {},
     "asymmetric": {"net": "regretformer", "told_apart": "items", "support": asymmetric},
     "sizes": {"net": "regretformer", "told_apart": "sizes"},
+    "rivals": {"net": "equivariantnet", "told_apart": "rivals"},
 }.items():
     network = build(**{"net": name, "bidders": 1, "items": 2, "seed": 0} | options)
     before = {name: entry.clone() for name, entry in network.state_dict().items()}
@@ -58,6 +59,7 @@ def test_export_prints_nothing(exported: tuple[Path, str]) -> None:
         ("regretformer", build("regretformer", 1, 2, seed=0), ANY_SIZE),
         ("asymmetric", build("regretformer", 1, 2, seed=0, told_apart="items", support=ASYMMETRIC), [(1, 2)]),
         ("sizes", build("regretformer", 1, 2, seed=0, told_apart="sizes"), ANY_SIZE),
+        ("rivals", build("equivariantnet", 1, 2, seed=0, told_apart="rivals"), ANY_SIZE),
     ],
 )
 def test_onnx_answers_as_the_network_does(

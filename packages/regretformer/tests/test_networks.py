@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from regretformer.networks.build import build
-from regretformer.networks.exchangeable import sell, sinusoids
+from regretformer.networks.exchangeable import entries_first, highest_rivals, sell, sinusoids
 from regretformer.networks.masks import Presence, pad
 from regretformer.networks.network import AuctionNetwork, tanh
 from regretformer.networks.regretnet import RegretNet, run
@@ -284,7 +284,7 @@ def test_only_a_network_that_is_told_the_sizes_knows_them(net: str) -> None:
 
 @torch.no_grad()
 @pytest.mark.parametrize("net", ANY_SIZE)
-@pytest.mark.parametrize("told_apart", ["both", "sizes"])
+@pytest.mark.parametrize("told_apart", ["both", "sizes", "rivals"])
 def test_positions_and_masks_go_together(net: str, told_apart: str) -> None:
     built = network(net, 3, 3, told_apart=told_apart)
     small, large = bids(1, 2, 2, 1), bids(1, 3, 3, 2)
@@ -292,6 +292,29 @@ def test_positions_and_masks_go_together(net: str, told_apart: str) -> None:
     together = built(padded, mask)
     assert torch.allclose(together.payments[0, :2], built(small).payments[0], rtol=0, atol=1e-12)
     assert torch.allclose(together.payments[1], built(large).payments[0], rtol=0, atol=1e-12)
+
+
+def test_highest_rivals(monkeypatch: pytest.MonkeyPatch) -> None:
+    values = torch.tensor([[0.5, 0.2], [0.9, 0.2], [0.9, 0.7]])
+    expected = torch.tensor([[0.9, 0.7], [0.9, 0.7], [0.9, 0.2]])
+    without_last = torch.tensor([[0.9, 0.2], [0.5, 0.2]])
+    mask = Presence(torch.tensor([[True, True, False]]), torch.ones(1, 2, dtype=torch.bool))
+    for exporting in (False, True):
+        monkeypatch.setattr(torch.compiler, "is_exporting", lambda exporting=exporting: exporting)
+        assert torch.equal(highest_rivals(values[:, :, None, None])[:, :, 0, 0], expected)
+        assert torch.equal(highest_rivals(values[:, :, None, None], mask)[:2, :, 0, 0], without_last)
+        assert not highest_rivals(values[:1, :, None, None]).any()
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("net", ANY_SIZE)
+def test_only_a_network_that_is_shown_rivals_sees_who_is_highest(net: str) -> None:
+    """The first layer of another does not tell opponents of the same mean apart."""
+    values = torch.tensor([[[0.5], [0.4], [0.4]], [[0.5], [0.1], [0.7]]], dtype=torch.float64)
+    for told_apart in ("sizes", "rivals"):
+        layer = network(net, 3, 1, told_apart=told_apart).input_layer
+        first = layer(entries_first(values))[0, 0]
+        assert torch.allclose(first[0], first[1], atol=1e-12) is (told_apart == "sizes")
 
 
 def test_tanh_is_exact_in_value_and_gradient() -> None:

@@ -17,6 +17,7 @@ from regretformer.deviations import gains
 from regretformer.marginals import from_torch, uniform
 from regretformer.pool_search import PoolSearch
 from regretformer.published_search import PublishedSearch
+from regretformer.report import load_network
 from regretformer.train import Trainer, build_network, train
 from regretformer.valuations import IndependentValuations
 
@@ -167,6 +168,16 @@ def test_training_does_not_depend_on_the_currency() -> None:
         assert other["dual/multiplier"] == pytest.approx(one["dual/multiplier"], rel=1e-3)
 
 
+@pytest.mark.parametrize("net", ["regretformer", "equivariantnet"])
+@pytest.mark.parametrize("told_apart", ["none", "bidders", "items", "both", "sizes", "rivals"])
+def test_a_kept_network_is_told_what_it_was(net: str, told_apart: str, tmp_path: Path) -> None:
+    options = {"setting": "2x2", "net": net, "told_apart": told_apart, "iterations": 2, "out_dir": str(tmp_path)}
+    config = dataclasses.replace(SMOKE, **options)  # type: ignore[arg-type]
+    network = train(Run(config, resume=False), Trainer(config))
+    bids = torch.rand(5, 2, 2)
+    torch.testing.assert_close(load_network(tmp_path)(bids), network(bids), rtol=0, atol=0)
+
+
 @pytest.mark.parametrize(
     ("marginals", "told_apart"),
     [
@@ -249,7 +260,7 @@ def test_training_on_a_gpu(recipe: str) -> None:
         ({"setting": "2x2..2x3", "valuations": "a:b"}, "a:b has profiles of one size"),
         (
             {"setting": "2x2..2x3", "told_apart": "items"},
-            "told_apart must be auto, none or sizes for the mixture 2x2..2x3",
+            "told_apart must be auto, none, sizes or rivals for the mixture 2x2..2x3",
         ),
         ({"low": (2.0,)}, "item 1 must lie between finite low < high, got 2.0 and 1.0"),
         ({"high": (1.0, 2.0, 3.0)}, "low and high need one number per item, 2"),

@@ -82,9 +82,9 @@ class TrainConfig(RunConfig):
     """A function's bidders are independent: profiles may then be rearranged between bidders."""
     net: Literal["regretformer", "equivariantnet", "regretnet"] = "regretformer"
     """The network, in its published shape for the setting."""
-    told_apart: Literal["auto", "none", "bidders", "items", "both", "sizes"] = "auto"
-    """Whom the network encodes by position, or sizes: it is told how many bidders and items there are. auto: those
-    that the valuations do not make alike; in a mixture the sizes."""
+    told_apart: Literal["auto", "none", "bidders", "items", "both", "sizes", "rivals"] = "auto"
+    """Whom the network encodes by position, or sizes: it is told how many bidders and items there are, with rivals also
+    the highest rival of each bid. auto: those that the valuations do not make alike; in a mixture sizes."""
     constraint: Literal["budget", "augmented"] = "budget"
     """How regret is held down: a budget on its share of revenue, or RegretNet's augmented Lagrangian, without one."""
     loss: Literal["relative", "published"] = "relative"
@@ -173,9 +173,10 @@ class TrainConfig(RunConfig):
                 f"{self.valuations} has profiles of one size, but the setting is the mixture {self.setting}; "
                 "use uniform or another distribution"
             )
-        if self.told_apart not in ("auto", "none", "sizes"):
+        if self.told_apart not in ("auto", "none", "sizes", "rivals"):
             raise InputError(
-                f"told_apart must be auto, none or sizes for the mixture {self.setting}, got {self.told_apart!r}"
+                f"told_apart must be auto, none, sizes or rivals for the mixture {self.setting}, "
+                f"got {self.told_apart!r}"
             )
 
     @property

@@ -89,9 +89,9 @@ def load_network(directory: Path) -> AuctionNetwork:
 
 
 def _told_apart(state: dict[str, Tensor]) -> ToldApart:
-    """Whom a saved network encodes by position, or whether it is told how many there are."""
+    """Whom a saved network encodes by position, or what it is told of their numbers."""
     if "positions.sizes.weight" in state:
-        return "sizes"
+        return "rivals" if state["input_layer.own.weight"].shape[1] == 2 else "sizes"
     bidders, items = "positions.bidders" in state, "positions.items" in state
     return "both" if bidders and items else "bidders" if bidders else "items" if items else "none"
 

@@ -1,6 +1,6 @@
 """The three networks by name, in the shape that the paper uses for a setting."""
 
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import torch
 from gt_core.errors import InputError
@@ -12,9 +12,9 @@ from regretformer.setting import Demand
 __all__ = ["NetName", "ToldApart", "build"]
 
 NetName = Literal["regretformer", "equivariantnet", "regretnet"]
-ToldApart = Literal["none", "bidders", "items", "both", "sizes"]
+ToldApart = Literal["none", "bidders", "items", "both", "sizes", "rivals"]
 """What positional encodings tell apart; where there is one bidder or one item only, there is nothing to encode. Or that
-the network is told the numbers of bidders and items."""
+the network is told the numbers of bidders and items, with rivals also the highest rival of each bid."""
 
 
 def build(
@@ -37,7 +37,8 @@ def build(
         items: m.
         seed: of the initial weights; no random state outside is read or changed.
         support: smallest and largest bids, each a number, [m] or [n, m], by which the network normalises what it sees.
-        told_apart: whether the first n bidders, the first m items or both are encoded by position, or their numbers.
+        told_apart: whether the first n bidders, the first m items or both are encoded by position, or their numbers and
+            rivals are shown; see `ToldApart`.
         demand: unit keeps every bidder to one item at most.
 
     Raises:
@@ -49,17 +50,19 @@ def build(
         raise InputError(f"demand must be one of {', '.join(get_args(Demand))}; got {demand!r}")
     if min(bidders, items) < 1:
         raise InputError(f"a network needs at least 1 bidder and 1 item, got {bidders}x{items}")
-    positions, sizes = _lengths(bidders, items, told_apart), told_apart == "sizes"
+    told: dict[str, Any] = {
+        "positions": _lengths(bidders, items, told_apart),
+        "sizes": told_apart in ("sizes", "rivals"),
+        "rivals": told_apart == "rivals",
+    }
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)  # nn.Linear takes no generator
         if net == "regretformer":
             shape = regretformer.published_shape(bidders, items)
-            return regretformer.RegretFormer(shape, support=support, positions=positions, sizes=sizes, demand=demand)
+            return regretformer.RegretFormer(shape, support=support, demand=demand, **told)
         if net == "equivariantnet":
             layers = equivariantnet.published_layers(bidders, items)
-            return equivariantnet.EquivariantNet(
-                layers, support=support, positions=positions, sizes=sizes, demand=demand
-            )
+            return equivariantnet.EquivariantNet(layers, support=support, demand=demand, **told)
         if told_apart != "none":
             raise InputError(f"regretnet tells everybody apart by itself; told_apart must be none, not {told_apart!r}")
         layers = regretnet.published_layers(bidders, items)

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from regretformer.networks.exchangeable import Exchangeable, Positions, entries_first, sell
+from regretformer.networks.exchangeable import Exchangeable, InputLayer, Positions, entries_first, sell
 from regretformer.networks.masks import Presence, mean_over_bidders, mean_over_items
 from regretformer.networks.network import AuctionNetwork, Support
 from regretformer.setting import Demand
@@ -40,6 +40,7 @@ class EquivariantNet(AuctionNetwork):
         support: see `AuctionNetwork`.
         positions: how many bidders and how many items to tell apart; 0 treats them alike.
         sizes: tell the network how many bidders and items there are.
+        rivals: show it the highest rival beside each bid.
         demand: see `AuctionNetwork`.
     """
 
@@ -51,10 +52,11 @@ class EquivariantNet(AuctionNetwork):
         support: Support | None = None,
         positions: tuple[int, int] = (0, 0),
         sizes: bool = False,
+        rivals: bool = False,
         demand: Demand = "additive",
     ) -> None:
         super().__init__(support, demand)
-        self.input_layer = Exchangeable(1, channels)
+        self.input_layer = InputLayer(channels, rivals=rivals)
         self.positions = Positions(channels, *positions, sizes=sizes)
         self.body_layers = nn.ModuleList(Exchangeable(channels, channels) for _ in range(layers - 2))
         self.allocation_layer = Exchangeable(channels, 1)

@@ -4,8 +4,8 @@ Entries come first and profiles behind them, [n, m, B, c], so that a bidder or a
 takes means and differences of such stretches several times as fast.
 
 None of their parameters depends on the number of bidders or items. Where bidders or items are not interchangeable,
-positional encodings tell them apart. Nor do means and attention say how many there are: a network for several settings
-can be told.
+positional encodings tell them apart. Nor do means and attention say how many there are, or who bids most: a network for
+several settings can be told.
 """
 
 import math
@@ -18,7 +18,7 @@ from torch.nn import functional as F
 from regretformer.networks.masks import Presence, mean_over_bidders, mean_over_items
 from regretformer.setting import Demand
 
-__all__ = ["Exchangeable", "Positions", "entries_first", "sell", "sinusoids"]
+__all__ = ["Exchangeable", "InputLayer", "Positions", "entries_first", "highest_rivals", "sell", "sinusoids"]
 
 
 def entries_first(bids: Tensor) -> Tensor:
@@ -57,6 +57,39 @@ class Exchangeable(nn.Module):
     def weights(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Weights of the entry and of its means over bidders, items and both, each [outputs, inputs]."""
         return self.own.weight, self.over_bidders.weight, self.over_items.weight, self.over_both.weight
+
+
+class InputLayer(Exchangeable):
+    """The first layer, of the bids or of the bids and their highest rivals.
+
+    Means blur what the known auctions turn on, the highest bid of the others: it decides who wins an item, and what the
+    winner pays.
+
+    Args:
+        outputs: channels that go out.
+        rivals: show the highest rival beside each bid.
+    """
+
+    def __init__(self, outputs: int, *, rivals: bool = False) -> None:
+        super().__init__(2 if rivals else 1, outputs)
+        self.rivals = rivals
+
+    def forward(self, x: Tensor, mask: Presence | None = None) -> Tensor:
+        """Bids in the unit box [n, m, B, 1] to [n, m, B, outputs]."""
+        return super().forward(torch.cat([x, highest_rivals(x, mask)], dim=-1) if self.rivals else x, mask)
+
+
+def highest_rivals(x: Tensor, mask: Presence | None = None) -> Tensor:
+    """Beside each bid of [n, m, B, 1] the highest that others make for the item; 0 where nobody else is there."""
+    if mask is not None:
+        x = x * mask.bidders.t()[:, None, :, None]
+    if torch.compiler.is_exporting():  # slower, but one formula for any number of bidders
+        none = torch.zeros_like(x[:1])
+        first, second = torch.cat([x, none, none]).topk(2, dim=0).values
+        return torch.where(x == first, second, first)
+    if len(x) == 1:
+        return torch.zeros_like(x)
+    return torch.stack([torch.cat([x[:bidder], x[bidder + 1 :]]).amax(0) for bidder in range(len(x))])
 
 
 class Positions(nn.Module):

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from regretformer.networks.block import Folded, Options, attention_block
-from regretformer.networks.exchangeable import Exchangeable, Positions, entries_first, sell
+from regretformer.networks.exchangeable import InputLayer, Positions, entries_first, sell
 from regretformer.networks.masks import Presence, mean_over_bidders, mean_over_items
 from regretformer.networks.network import AuctionNetwork, Support
 from regretformer.setting import Demand
@@ -66,6 +66,7 @@ class RegretFormer(AuctionNetwork):
         support: see `AuctionNetwork`.
         positions: how many bidders and how many items to tell apart; 0 treats them alike.
         sizes: tell the network how many bidders and items there are.
+        rivals: show it the highest rival beside each bid.
         demand: see `AuctionNetwork`.
     """
 
@@ -76,11 +77,12 @@ class RegretFormer(AuctionNetwork):
         support: Support | None = None,
         positions: tuple[int, int] = (0, 0),
         sizes: bool = False,
+        rivals: bool = False,
         demand: Demand = "additive",
     ) -> None:
         super().__init__(support, demand)
         self.shape = shape
-        self.input_layer = Exchangeable(1, shape.channels)
+        self.input_layer = InputLayer(shape.channels, rivals=rivals)
         self.positions = Positions(shape.channels, *positions, sizes=sizes)
         self.blocks = nn.ModuleList(Block(shape) for _ in range(shape.blocks))
         self.head = Head(shape.channels)

@@ -5,6 +5,9 @@ report and s the mean of r over the items,
 
     (w_bidders / n) r_j + (w_both / n) s        for everybody,
     w_own r_j + w_items s                       for bidder i besides.
+
+If it is shown the highest rivals, r comes with a rise of (r_j - o_kj)^+ in those of the others, o_kj being the highest
+among the bids of all but i and k, and the layer is linear in those rises, too.
 """
 
 from collections.abc import Sequence
@@ -15,7 +18,7 @@ import torch
 from torch import Tensor
 
 from regretformer.networks.equivariantnet import EquivariantNet
-from regretformer.networks.exchangeable import Exchangeable, entries_first
+from regretformer.networks.exchangeable import InputLayer, entries_first, highest_rivals
 from regretformer.networks.handwritten.arrays import Array, Step, empty, mean, product, ready, take, to_array
 from regretformer.networks.handwritten.utility import ReportUtility, others_seen
 from regretformer.networks.regretformer import RegretFormer
@@ -60,7 +63,8 @@ class ExchangeableUtility(ReportUtility):
     def __init__(self, network: EquivariantNet | RegretFormer, profiles: Tensor, bidder: int) -> None:
         super().__init__(network, profiles, bidder)
         others = entries_first(others_seen(network, profiles, bidder))
-        self.first = FirstLayer(network.input_layer, network.positions(network.input_layer(others)), bidder)
+        first = FirstLayer if not network.input_layer.rivals else FirstLayerOfRivals
+        self.first = first(network.input_layer, others, network.positions(network.input_layer(others)), bidder)
 
     def forward(self) -> None:
         """See `ReportUtility`."""
@@ -85,7 +89,8 @@ class FirstLayer:
 
     Args:
         layer: the first layer.
-        others: what it and the encodings return for a report of zero, [n, m, B, c].
+        bids: what it sees for a report of zero, [n, m, B, 1].
+        others: what it and the encodings return then, [n, m, B, c].
         bidder: who deviates.
 
     Attributes:
@@ -93,10 +98,10 @@ class FirstLayer:
         at_output: where the way back expects the derivative by the output.
     """
 
-    def __init__(self, layer: Exchangeable, others: Tensor, bidder: int) -> None:
+    def __init__(self, layer: InputLayer, bids: Tensor, others: Tensor, bidder: int) -> None:  # noqa: ARG002
         self._others = to_array(others.permute(3, 0, 1, 2))
         channels, bidders, items, size = self._others.shape
-        own, over_bidders, over_items, over_both = layer.weights
+        own, over_bidders, over_items, over_both = (weight[:, :1] for weight in layer.weights)
         everybody = torch.cat([over_bidders, over_both], dim=1) / bidders
         weights = to_array(torch.cat([everybody, torch.cat([own, over_items], dim=1)]))
         self._bidder = bidder
@@ -124,6 +129,40 @@ class FirstLayer:
         self._moved[1] = self.at_output[:, self._bidder]
         self._back()
         np.add(self._inputs[0], self._inputs[1].mean(0), out=seen)
+
+
+class FirstLayerOfRivals(FirstLayer):
+    """The first layer that is shown the highest rivals, and the positional encodings; see `FirstLayer`."""
+
+    def __init__(self, layer: InputLayer, bids: Tensor, others: Tensor, bidder: int) -> None:
+        super().__init__(layer, bids, others, bidder)
+        self._rivals = to_array(highest_rivals(bids)[..., 0])
+        self._rivals[bidder] = np.inf  # the bidder's own rival does not move
+        self._rises = empty(self._rivals, 4, *self._rivals.shape)
+        rises, output, at_output = (x.reshape(len(x), -1) for x in (self._rises, self.output, self.at_output))
+        weights = to_array(torch.cat([weight[:, 1:] for weight in layer.weights], dim=1))
+        self._raise = product(weights, rises, output, add=True)
+        self._lower = product(weights.T, at_output, rises)
+
+    def forward(self, seen: Array) -> None:
+        """See `FirstLayer`."""
+        super().forward(seen)
+        rises = self._rises
+        np.maximum(seen - self._rivals, 0, out=rises[0])
+        rises[1], rises[2] = rises[0].mean(0), rises[0].mean(1, keepdims=True)
+        rises[3] = rises[1].mean(1, keepdims=True)
+        self._raise()
+
+    def backward(self, seen: Array) -> None:
+        """See `FirstLayer`."""
+        rises = self._rises
+        raised = seen > self._rivals
+        super().backward(seen)
+        self._lower()
+        rises[1] += rises[3].mean(1, keepdims=True)
+        rises[0] += rises[1].mean(0)
+        rises[0] += rises[2].mean(1, keepdims=True)
+        seen += (rises[0] * raised).sum(0)
 
 
 def leave_unsold(logits: Array) -> None:
