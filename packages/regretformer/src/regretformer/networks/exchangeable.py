@@ -47,7 +47,7 @@ class Exchangeable(nn.Module):
         """[n, m, B, inputs] to [n, m, B, outputs]."""
         of_item, of_bidder = mean_over_bidders(x, mask), mean_over_items(x, mask)
         overall = mean_over_bidders(of_bidder, mask)
-        if self.own.in_features == 1:  # one product of four columns is faster than four sums of outer products
+        if self.own.in_features <= 2:  # one product of a few columns is faster than four sums of outer products
             columns = torch.cat([x, of_item.expand_as(x), of_bidder.expand_as(x), overall.expand_as(x)], dim=-1)
             return F.linear(columns, torch.cat(self.weights, dim=1), self.own.bias)
         small: Tensor = self.over_items(of_bidder) + self.over_both(overall)
