@@ -154,8 +154,11 @@ def test_mixture_trains_on_every_setting(net: str) -> None:
         assert search.state_dict()["batches"] == counts[index]
     with torch.no_grad():
         assert learner.network(torch.rand(2, 3, 8)).allocation.shape == (2, 3, 8)  # and takes any other
-    assert learner.network.positions.sizes is not None
-    assert trainer(setting="1x2..2x3", net=net, told_apart="none").network.positions.sizes is None
+    assert learner.network.input_layer.rivals
+    for told_apart in ("none", "sizes"):
+        network = trainer(setting="1x2..2x3", net=net, told_apart=told_apart).network
+        assert not network.input_layer.rivals
+        assert (network.positions.sizes is None) == (told_apart == "none")
 
 
 def test_training_does_not_depend_on_the_currency() -> None:
@@ -199,10 +202,10 @@ def test_network_tells_apart_whom_the_valuations_do_not_make_alike(marginals: li
 
 
 @pytest.mark.parametrize(
-    ("net", "parameters"), [("regretformer", 49_985 + 2 * 64), ("equivariantnet", 16_930 + 2 * 32)]
+    ("net", "parameters"), [("regretformer", 49_985 + 6 * 64), ("equivariantnet", 16_930 + 6 * 32)]
 )
 def test_network_of_a_mixture_is_small_if_it_attends(net: str, parameters: int) -> None:
-    """RegretFormer's shape is that of 2x3, EquivariantNet's that of 3x7, and both are told two numbers."""
+    """RegretFormer's shape is that of 2x3, EquivariantNet's of 3x7; six more columns for two numbers and the rivals."""
     largest = IndependentValuations([[uniform(0, 1)] * 7] * 3)
     network = build_network(dataclasses.replace(SMOKE, net=net, setting="2x3..3x7"), largest)  # type: ignore[arg-type]
     assert sum(weights.numel() for weights in network.parameters()) == parameters

@@ -84,7 +84,7 @@ class TrainConfig(RunConfig):
     """The network, in its published shape for the setting."""
     told_apart: Literal["auto", "none", "bidders", "items", "both", "sizes", "rivals"] = "auto"
     """Whom the network encodes by position, or sizes: it is told how many bidders and items there are, with rivals also
-    the highest rival of each bid. auto: those that the valuations do not make alike; in a mixture sizes."""
+    the highest rival of each bid. auto: those that the valuations do not make alike; in a mixture rivals."""
     constraint: Literal["budget", "augmented"] = "budget"
     """How regret is held down: a budget on its share of revenue, or RegretNet's augmented Lagrangian, without one."""
     loss: Literal["relative", "published"] = "relative"

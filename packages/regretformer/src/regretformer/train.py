@@ -43,8 +43,9 @@ def build_network(config: TrainConfig, valuations: Valuations, seed: int = 0) ->
 
     Where values do not lie in the unit box, the network sees them scaled to it. Bidders and items that the valuations
     do not make alike are encoded by position, but for RegretNet, which tells everybody apart by itself. For a mixture
-    of settings the network is told how many there are. No shape is published for mixtures: RegretFormer takes that of
-    the smallest setting, and EquivariantNet, whose layers are cheap, that of the largest.
+    of settings the network is told how many there are, and shown the highest rival of each bid. No shape is published
+    for mixtures: RegretFormer takes that of the smallest setting, and EquivariantNet, whose layers are cheap, that of
+    the largest.
 
     Args:
         config: which network.
@@ -56,7 +57,7 @@ def build_network(config: TrainConfig, valuations: Valuations, seed: int = 0) ->
         size = config.auctions[0]
     told_apart = "none" if config.net == "regretnet" else config.told_apart
     if told_apart == "auto":
-        told_apart = "sizes" if mixed else _unlike(valuations)
+        told_apart = "rivals" if mixed else _unlike(valuations)
     return build(
         config.net,
         size.bidders,
