@@ -18,6 +18,7 @@ from gt_core.run import read_cost, read_result
 from regretformer.compare import markdown
 from regretformer.cross_misreports import cross_table
 from regretformer.frontier import plot_frontier
+from regretformer.report import load_config
 
 RESULTS = Path(__file__).parent
 README = RESULTS.parent / "README.md"
@@ -74,7 +75,14 @@ def row(result: dict[str, Any], seconds: str) -> str:
 def trained() -> str:
     """All trained networks, in Markdown."""
     runs = sorted(file.parent for file in RESULTS.glob("*/seed*/result.json"))
-    return HEADER + "".join(rows(read_result(run), read_cost(run)) for run in runs)
+    return HEADER + "".join(rows(described(run), read_cost(run)) for run in runs)
+
+
+def described(run: Path) -> dict[str, Any]:
+    """The result of a run, its network named with what it is shown beside the bids."""
+    result, config = read_result(run), load_config(run)
+    rivals = config.told_apart == "rivals" or (config.told_apart == "auto" and len(config.auctions) > 1)
+    return {**result, "net": f"{result['net']}, shown rivals"} if rivals else result
 
 
 def cross_misreports(setting: str) -> str:
