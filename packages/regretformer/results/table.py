@@ -80,9 +80,8 @@ def trained() -> str:
 
 def described(run: Path) -> dict[str, Any]:
     """The result of a run, its network named with what it is shown beside the bids."""
-    result, config = read_result(run), load_config(run)
-    rivals = config.told_apart == "rivals" or (config.told_apart == "auto" and len(config.auctions) > 1)
-    return {**result, "net": f"{result['net']}, shown rivals"} if rivals else result
+    result = read_result(run)
+    return {**result, "net": f"{result['net']}, shown rivals"} if load_config(run).told_apart == "rivals" else result
 
 
 def cross_misreports(setting: str) -> str:

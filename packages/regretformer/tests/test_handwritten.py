@@ -59,9 +59,8 @@ def test_utility_and_gradient_equal_automatic_differentiation(
         low, width = torch.rand((2, *(shape or ())), generator=generator, dtype=torch.float64)
         support = None if shape is None else (low, low + width)
         network = build(net, bidders, items, seed=1, support=support, told_apart=told_apart).double()
-        scattered(
-            network, generator, 0.05 if told_apart in ("sizes", "rivals") else 0.1
-        )  # more would saturate the larger input
+        larger_input = told_apart in ("sizes", "rivals")  # it saturates with more
+        scattered(network, generator, 0.05 if larger_input else 0.1)
         unit = torch.rand((2, 4, bidders, items), generator=generator, dtype=torch.float64)
         profiles, others = low + width * unit
         for bidder in {0, bidders - 1}:

@@ -63,8 +63,13 @@ class ExchangeableUtility(ReportUtility):
     def __init__(self, network: EquivariantNet | RegretFormer, profiles: Tensor, bidder: int) -> None:
         super().__init__(network, profiles, bidder)
         others = entries_first(others_seen(network, profiles, bidder))
-        first = FirstLayer if not network.input_layer.rivals else FirstLayerOfRivals
-        self.first = first(network.input_layer, others, network.positions(network.input_layer(others)), bidder)
+        layer = network.input_layer
+        without_report = network.positions(layer(others))
+        self.first = (
+            FirstLayerOfRivals(layer, without_report, bidder, highest_rivals(others))
+            if layer.rivals
+            else FirstLayer(layer, without_report, bidder)
+        )
 
     def forward(self) -> None:
         """See `ReportUtility`."""
@@ -89,8 +94,7 @@ class FirstLayer:
 
     Args:
         layer: the first layer.
-        bids: what it sees for a report of zero, [n, m, B, 1].
-        others: what it and the encodings return then, [n, m, B, c].
+        others: what it and the encodings return for a report of zero, [n, m, B, c].
         bidder: who deviates.
 
     Attributes:
@@ -98,7 +102,7 @@ class FirstLayer:
         at_output: where the way back expects the derivative by the output.
     """
 
-    def __init__(self, layer: InputLayer, bids: Tensor, others: Tensor, bidder: int) -> None:  # noqa: ARG002
+    def __init__(self, layer: InputLayer, others: Tensor, bidder: int) -> None:
         self._others = to_array(others.permute(3, 0, 1, 2))
         channels, bidders, items, size = self._others.shape
         own, over_bidders, over_items, over_both = (weight[:, :1] for weight in layer.weights)
@@ -132,11 +136,18 @@ class FirstLayer:
 
 
 class FirstLayerOfRivals(FirstLayer):
-    """The first layer that is shown the highest rivals, and the positional encodings; see `FirstLayer`."""
+    """The first layer that is shown the highest rivals, and the positional encodings; see `FirstLayer`.
 
-    def __init__(self, layer: InputLayer, bids: Tensor, others: Tensor, bidder: int) -> None:
-        super().__init__(layer, bids, others, bidder)
-        self._rivals = to_array(highest_rivals(bids)[..., 0])
+    Args:
+        layer: see `FirstLayer`.
+        others: see `FirstLayer`.
+        bidder: see `FirstLayer`.
+        rivals: the highest for a report of zero, [n, m, B, 1].
+    """
+
+    def __init__(self, layer: InputLayer, others: Tensor, bidder: int, rivals: Tensor) -> None:
+        super().__init__(layer, others, bidder)
+        self._rivals = to_array(rivals[..., 0])
         self._rivals[bidder] = np.inf  # the bidder's own rival does not move
         self._rises = empty(self._rivals, 4, *self._rivals.shape)
         rises, output, at_output = (x.reshape(len(x), -1) for x in (self._rises, self.output, self.at_output))
